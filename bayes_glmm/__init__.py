@@ -1,0 +1,68 @@
+"""Generalized linear mixed models, written once and fitted by every method.
+
+>>> import bayes_glmm as bg
+>>> model = bg.GLMM(
+...     "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+...     bg.load_dataset("cbpp"),
+...     family="binomial",
+... )
+>>> fit = model.fit(bg.ML(nodes=25))
+
+Public names are resolved on first use (PEP 562), so that ``import bayes_glmm`` and
+the command line start without PyMC, Numba or pandas.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# public name -> module that defines it
+_HOME = {
+    "GLMM": "model",
+    "load_dataset": "datasets",
+    "load_model": "modelfile",
+    "load_fit": "fit",
+    "build_graph": "bayesian.graph",
+    "check_propriety": "propriety",
+    "compare": "compare",
+    "boundary_test": "frequentist.inference",
+    **dict.fromkeys(("GLM", "ML", "PQL", "GEE", "NUTS", "Method", "NotServed"), "methods"),
+    **dict.fromkeys(("Fit", "Message"), "fit"),
+    **dict.fromkeys(
+        (
+            "Priors",
+            "ImproperPriorError",
+            "Normal",
+            "StudentT",
+            "Cauchy",
+            "HalfNormal",
+            "HalfStudentT",
+            "HalfCauchy",
+            "Exponential",
+            "PC",
+            "Gamma",
+            "LogNormal",
+            "Uniform",
+            "InverseGamma",
+            "LKJ",
+            "Flat",
+            "Power",
+        ),
+        "priors",
+    ),
+}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str):
+    """Import the home of a public name when the name is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""The Bayesian side: the only folder that imports PyMC."""

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: the numerical kernels. Nothing here knows a model or a data frame."""
