@@ -26,7 +26,7 @@ _HOME = {
     "check_propriety": "propriety",
     "compare": "compare",
     "boundary_test": "frequentist.inference",
-    **dict.fromkeys(("GLM", "ML", "PQL", "GEE", "NUTS", "Method", "NotServed"), "methods"),
+    **dict.fromkeys(("GLM", "ML", "PQL", "GEE", "NUTS", "Method", "NotServedError"), "methods"),
     **dict.fromkeys(("Fit", "Message"), "fit"),
     **dict.fromkeys(
         (

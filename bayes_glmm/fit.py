@@ -1,0 +1,423 @@
+"""The one result contract: every method, Bayesian or not, returns a ``Fit``.
+
+A Fit holds arrays in the model's order (``design.terms``; variance components in group
+order, SDs before correlations, the dispersion last) and gives them out as labelled pandas
+objects, under lme4's and broom.mixed's names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from .messages import Message
+
+Estimand = Literal["conditional", "population-averaged"]
+
+# verbs that need more than the arrays of a Fit -> where they are written
+HEAVY = {
+    "profile": "bayes_glmm.frequentist.inference:profile_confint",
+    "predict": "bayes_glmm.predict:predict",
+    "simulate": "bayes_glmm.predict:simulate",
+    "to_datatree": "bayes_glmm.datatree:asymptotic_datatree",
+    "save": "bayes_glmm.storage:save_fit",
+}
+
+TIDY = ["effect", "group", "level", "term", "estimate", "std_error", "conf_low", "conf_high"]
+
+
+def heavy(verb: str):
+    """Import the function behind a heavy verb."""
+    module, function = HEAVY[verb].split(":")
+    return getattr(import_module(module), function)
+
+
+def load_fit(path):
+    """Read a fit that ``Fit.save`` wrote."""
+    return import_module("bayes_glmm.storage").load_fit(path)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock seconds of a fit by stage."""
+
+    setup: float = 0.0
+    compile: float = 0.0
+    run: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All stages together."""
+        return self.setup + self.compile + self.run
+
+
+@dataclass(frozen=True)
+class Component:
+    """Which variance parameter a number is: an SD, a correlation or the dispersion."""
+
+    kind: Literal["sd", "corr", "dispersion"]
+    group: str = ""
+    term: str = ""
+    term2: str = ""
+
+    def __str__(self) -> str:
+        """Name it as tables do: ``sd(Intercept)``, ``corr(Intercept, x)``, ``dispersion``."""
+        if self.kind == "dispersion":
+            return "dispersion"
+        inside = self.term if self.kind == "sd" else f"{self.term}, {self.term2}"
+        return f"{self.kind}({inside})"
+
+
+def components_of(model) -> tuple[Component, ...]:
+    """List a model's variance parameters in the contract's order."""
+    found = []
+    for g in model.design.groups:
+        found += [Component("sd", g.group, term) for term in g.columns]
+        found += [Component("corr", g.group, g.columns[j], g.columns[i]) for i, j in g.pairs]
+    return (*found, *([Component("dispersion")] if model.family.has_dispersion else []))
+
+
+@dataclass(frozen=True, eq=False)
+class Variance:
+    """Variance components on the natural scale.
+
+    ``estimate`` and ``std_error`` have shape ``(m,)`` along ``components``; SDs are on the
+    link scale (the gaussian dispersion on the response scale). An unknown standard error is
+    NaN.
+    """
+
+    components: tuple[Component, ...]
+    estimate: np.ndarray
+    std_error: np.ndarray
+
+    def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Wald limits, on the log scale for SDs and on Fisher's z for correlations."""
+        z = ndtri(0.5 + level / 2)
+        corr = np.array([c.kind == "corr" for c in self.components], bool)
+        low = np.full(len(corr), np.nan)
+        high = low.copy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            width = z * self.std_error / np.where(corr, 1 - self.estimate**2, self.estimate)
+            low[~corr], high[~corr] = (
+                (self.estimate * np.exp(sign * width))[~corr] for sign in (-1, 1)
+            )
+            centre = np.arctanh(np.where(corr, self.estimate, 0.0))
+            low[corr], high[corr] = (np.tanh(centre + sign * width)[corr] for sign in (-1, 1))
+        return low, high
+
+
+@dataclass(frozen=True, eq=False)
+class GroupEffects:
+    """Group effects of one factor: ``estimate`` and ``sd``, shape ``(levels, columns)``.
+
+    Conditional modes or posterior means, and conditional or posterior SDs, link scale.
+    """
+
+    estimate: np.ndarray
+    sd: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a method found.
+
+    Attributes
+    ----------
+    model, method
+        What was fitted, and how.
+    beta
+        Coefficients, shape ``(p,)``, link scale.
+    vcovs
+        Covariance matrices of ``beta`` by kind; the first is the default.
+    variance
+        Variance components, or None where the method has none.
+    effects
+        Group effects by group.
+    loglik, loglik_kind
+        Log-likelihood with all constants and how it was computed ("quadrature", "Laplace",
+        "exact"), or None where the method has none.
+    npar
+        Parameters counted by AIC.
+    estimand
+        Whether ``beta`` is conditional on the random effects or population-averaged.
+    converged, messages, seconds
+        How it went.
+    draws
+        Posterior draws as a DataTree, for methods that have them.
+    joint_cov
+        Covariance of ``(beta, log SDs and atanh correlations, log dispersion)``, shape
+        ``(p + m, p + m)``, of methods with an asymptotic distribution; NaN rows and columns
+        for parameters on the boundary.
+    diagnostics
+        ``rhat, ess_bulk, ess_tail`` indexed by ``effect, group, level, term``, for draws.
+    details
+        What only this method has: node table, working correlation, optimiser record.
+    """
+
+    model: Any
+    method: Any
+    beta: np.ndarray
+    vcovs: Mapping[str, np.ndarray]
+    variance: Variance | None = None
+    effects: Mapping[str, GroupEffects] = field(default_factory=dict)
+    loglik: float | None = None
+    loglik_kind: str | None = None
+    npar: int | None = None
+    estimand: Estimand = "conditional"
+    converged: bool = True
+    messages: tuple[Message, ...] = ()
+    seconds: Seconds = Seconds()
+    draws: Any = None
+    joint_cov: np.ndarray | None = None
+    diagnostics: pd.DataFrame | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Key of this fit in tables: the method's label."""
+        return self.method.label
+
+    @property
+    def terms(self) -> pd.Index:
+        """Names of the coefficients."""
+        return pd.Index(self.model.design.terms, name="term")
+
+    @property
+    def aic(self) -> float | None:
+        """``2 npar - 2 loglik``, or None where there is no log-likelihood."""
+        if self.loglik is None or self.npar is None:
+            return None
+        return 2 * self.npar - 2 * self.loglik
+
+    @property
+    def interval_kind(self) -> str:
+        """What ``confint()`` gives by default."""
+        return "Wald" if self.draws is None else "equal-tailed posterior"
+
+    def fixef(self) -> pd.Series:
+        """Coefficients by term (posterior means for draws), link scale."""
+        return pd.Series(self.beta, self.terms, name="estimate")
+
+    def vcov(self, kind: str = "default") -> pd.DataFrame:
+        """Covariance matrix of the coefficients.
+
+        Raises
+        ------
+        ValueError
+            If the method has no covariance of that kind.
+        """
+        if kind == "default":
+            kind = next(iter(self.vcovs))
+        if kind not in self.vcovs:
+            have = " or ".join(map(repr, self.vcovs))
+            raise ValueError(f"{self.label} has no {kind!r} covariance: use {have}.")
+        return pd.DataFrame(self.vcovs[kind], self.terms, self.terms)
+
+    def se(self, kind: str = "default") -> pd.Series:
+        """Give standard errors of the coefficients (posterior SDs for draws)."""
+        variances = np.diag(self.vcov(kind))
+        return pd.Series(np.sqrt(variances), self.terms, name="std_error")
+
+    def varcorr(self) -> pd.DataFrame:
+        """Give one row per SD and per correlated pair: ``group, term, term2, sd, corr``."""
+        columns = ["group", "term", "term2", "sd", "corr"]
+        if self.variance is None:
+            return pd.DataFrame(columns=columns)
+        rows = [
+            (c.group, c.term, c.term2, *((x, np.nan) if c.kind == "sd" else (np.nan, x)))
+            for c, x in zip(self.variance.components, self.variance.estimate, strict=True)
+            if c.kind != "dispersion"
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def dispersion(self) -> float | None:
+        """The family's dispersion parameter as estimated, or None where there is none."""
+        if self.variance is None or self.variance.components[-1:] != (Component("dispersion"),):
+            return None
+        return float(self.variance.estimate[-1])
+
+    def ranef(self) -> pd.DataFrame:
+        """Group effects: ``group, level, term, estimate, sd`` (link scale)."""
+        tables = [
+            pd.DataFrame(
+                {
+                    "group": g.group,
+                    "level": np.repeat(np.asarray(g.levels, object), g.q),
+                    "term": np.tile(np.asarray(g.columns, object), g.n_levels),
+                    "estimate": self.effects[g.group].estimate.ravel(),
+                    "sd": self.effects[g.group].sd.ravel(),
+                }
+            )
+            for g in self.model.design.groups
+            if g.group in self.effects
+        ]
+        if not tables:
+            return pd.DataFrame(columns=["group", "level", "term", "estimate", "sd"])
+        return pd.concat(tables, ignore_index=True)
+
+    def confint(self, level: float = 0.95, method: str | None = None) -> pd.DataFrame:
+        """Intervals for coefficients and variance components.
+
+        Parameters
+        ----------
+        level
+            Coverage.
+        method
+            "wald" (SDs on the log scale), "profile" (methods with a likelihood), or
+            "posterior" (equal-tailed; methods with draws). Default: posterior for draws,
+            else wald.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``term, conf_low, conf_high``; SDs are named ``sd_<group>[<term>]``.
+        """
+        method = method or ("wald" if self.draws is None else "posterior")
+        if method == "profile":
+            return heavy("profile")(self, level)
+        low, high = self._interval(level, method)
+        return pd.DataFrame({"term": self.parameter_names, "conf_low": low, "conf_high": high})
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Coefficients, then variance components, as the DataTree names them."""
+        return [*self.terms, *(datatree_name(c) for c in self._components)]
+
+    @property
+    def _components(self) -> tuple[Component, ...]:
+        return () if self.variance is None else self.variance.components
+
+    def _interval(self, level: float, method: str) -> tuple[np.ndarray, np.ndarray]:
+        if not 0 < level < 1:
+            raise ValueError(f"confint(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
+        if method == "posterior" and self.draws is not None:
+            tails = [(1 - level) / 2, (1 + level) / 2]
+            low, high = np.quantile(self._flat_draws, tails, axis=0)
+            return low, high
+        if method != "wald":
+            have = "'wald' or 'profile'" if self.draws is None else "'posterior' or 'wald'"
+            raise ValueError(f"confint(method={method!r}) is not had by {self.label}: use {have}.")
+        half = ndtri(0.5 + level / 2) * self.se().to_numpy()
+        low, high = self.beta - half, self.beta + half
+        if self.variance is not None:
+            below, above = self.variance.interval(level)
+            low, high = np.r_[low, below], np.r_[high, above]
+        return low, high
+
+    @cached_property
+    def _flat_draws(self) -> np.ndarray:
+        """Posterior draws of coefficients and components, shape ``(draws, p + m)``."""
+        posterior = self.draws["posterior"]
+        names = ["beta"]
+        for g in self.model.design.groups:
+            names += [f"sd_{g.group}"] + ([f"corr_{g.group}"] if g.pairs else [])
+        names += ["dispersion"] if self.model.family.has_dispersion else []
+        arrays = [np.asarray(posterior[name]) for name in names]
+        return np.concatenate([a.reshape(a.shape[0] * a.shape[1], -1) for a in arrays], axis=1)
+
+    def tidy(self, effects: tuple[str, ...] = ("fixed", "ran_pars"), level: float = 0.95):
+        """One row per parameter, broom.mixed's columns.
+
+        Parameters
+        ----------
+        effects
+            Any of "fixed", "ran_pars" (variance components) and "ran_vals" (group effects,
+            with normal limits; equal-tailed posterior ones for draws).
+        level
+            Coverage of ``conf_low, conf_high``.
+        """
+        low, high = self._interval(level, "wald" if self.draws is None else "posterior")
+        p = len(self.beta)
+        rows = []
+        if "fixed" in effects:
+            se = self.se().to_numpy()
+            rows += [
+                ("fixed", "", "", t, self.beta[i], se[i], low[i], high[i])
+                for i, t in enumerate(self.terms)
+            ]
+        if "ran_pars" in effects and self.variance is not None:
+            v = self.variance
+            rows += [
+                ("ran_pars", c.group, "", str(c), x, s, low[p + k], high[p + k])
+                for k, (c, x, s) in enumerate(
+                    zip(v.components, v.estimate, v.std_error, strict=True)
+                )
+            ]
+        table = pd.DataFrame(rows, columns=TIDY)
+        if "ran_vals" in effects:
+            table = pd.concat([table, self._tidy_effects(level)], ignore_index=True)
+        if self.diagnostics is not None:
+            table = table.join(self.diagnostics, on=TIDY[:4])
+        return table
+
+    def _tidy_effects(self, level: float) -> pd.DataFrame:
+        table = self.ranef().rename(columns={"sd": "std_error"})
+        table.insert(0, "effect", "ran_vals")
+        if self.draws is None:
+            half = ndtri(0.5 + level / 2) * table["std_error"]
+            return table.assign(
+                conf_low=table["estimate"] - half, conf_high=table["estimate"] + half
+            )
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        limits = [
+            np.quantile(self.draws["posterior"][f"b_{g.group}"], tails, axis=(0, 1)).reshape(2, -1)
+            for g in self.model.design.groups
+        ]
+        low, high = np.concatenate(limits, axis=1)
+        return table.assign(conf_low=low, conf_high=high)
+
+    def glance(self) -> pd.DataFrame:
+        """One row: what was fitted, the log-likelihood, whether it converged, seconds."""
+        design = self.model.design
+        row = {
+            "label": self.label,
+            "estimand": self.estimand,
+            "family": self.model.family.name,
+            "link": self.model.link.name,
+            "nobs": design.n,
+            "npar": self.npar,
+            "loglik": self.loglik,
+            "loglik_kind": self.loglik_kind,
+            "aic": self.aic,
+            "converged": self.converged,
+            "seconds": self.seconds.total,
+        }
+        return pd.DataFrame([row])
+
+    def to_datatree(self):
+        """Draws as an ArviZ-ready DataTree; of the asymptotic distribution where there are none."""
+        return self.draws if self.draws is not None else heavy("to_datatree")(self)
+
+    def predict(self, data=None, **options):
+        """Predict means or linear predictors; see ``bayes_glmm.predict.predict``."""
+        return heavy("predict")(self, data, **options)
+
+    def simulate(self, **options):
+        """Simulate new responses from the fitted model; see ``bayes_glmm.predict.simulate``."""
+        return heavy("simulate")(self, **options)
+
+    def save(self, path):
+        """Write the fit to one file that ``load_fit`` reads; see ``bayes_glmm.storage``."""
+        return heavy("save")(self, path)
+
+    def __repr__(self) -> str:
+        """Show the model in one line, then the tidy table."""
+        head = f"{self.label} of {self.model.formula} ({self.estimand})"
+        if self.loglik is not None:
+            head += f"\nlog-likelihood {self.loglik:.4f} ({self.loglik_kind}), AIC {self.aic:.2f}"
+        notes = "".join(f"\n{m}" for m in self.messages)
+        return f"{head}\n{self.tidy().to_string(index=False)}{notes}"
+
+
+def datatree_name(c: Component) -> str:
+    """Name a component as the DataTree does: ``sd_herd[Intercept]``."""
+    if c.kind == "dispersion":
+        return "dispersion"
+    inside = c.term if c.kind == "sd" else f"{c.term}~{c.term2}"
+    return f"{c.kind}_{c.group}[{inside}]"

@@ -1,0 +1,124 @@
+"""Every notice, warning and failure of a model or a fit: a stable code and plain words.
+
+A message says what happened, why it may have, and what to try. Codes are stable: tests,
+reports and users may rely on them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["note", "warning", "failure"]
+
+# code -> (severity, what happened, why it may have, what to try); {names} are filled in
+CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
+    "rows-dropped": (
+        "note",
+        "{count} of {total} rows were dropped because of missing values ({columns}).",
+        "missing='drop' was asked for.",
+        "Check that the values are missing for reasons unrelated to the response.",
+    ),
+    "separation": (
+        "warning",
+        "{direction}.",
+        "A combination of the fixed-effect columns predicts the response perfectly in part "
+        "of the data, so the likelihood has no maximum in that direction.",
+        "Keep a proper prior on the coefficients (the default), merge levels, or drop the "
+        "column; treat the maximum-likelihood estimate and its standard error as undefined.",
+    ),
+    "random-terms-ignored": (
+        "note",
+        "{method} leaves out the random terms {terms}.",
+        "It has no random effects; {consequence}.",
+        "Compare it with a method that has them before reading its standard errors.",
+    ),
+    "laplace-only": (
+        "note",
+        "Laplace approximation (one node) was used: {reason}.",
+        "Quadrature with more nodes is offered for one scalar random effect.",
+        "With few or binary observations per level the Laplace SDs are biased; compare with NUTS.",
+    ),
+    "nodes-too-few": (
+        "warning",
+        "The log-likelihood still moves by {change:.1e} when the nodes are raised to {nodes}.",
+        "The integrand is far from gaussian: few observations per level or a large SD.",
+        "Give ML(nodes=…) more nodes, or compare with NUTS.",
+    ),
+    "zero-variance": (
+        "note",
+        "The estimated standard deviation of {component} is zero, on the boundary.",
+        "The data show no more variation between levels than the family alone produces.",
+        "Its Wald interval does not exist; see boundary_test, the profile likelihood and the "
+        "posterior.",
+    ),
+    "not-converged": (
+        "failure",
+        "The optimiser stopped before convergence: {reason}.",
+        "The surface is flat or badly scaled, the model may be richer than the data.",
+        "Simplify the random part, rescale columns, or compare with NUTS.",
+    ),
+    "information-not-positive-definite": (
+        "warning",
+        "The observed information is not positive definite, so some standard errors do not exist.",
+        "The likelihood is flat in some direction: a variance near zero, separation, or too "
+        "few groups.",
+        "Use profile intervals, or a Bayesian fit with proper priors.",
+    ),
+    "few-clusters": (
+        "warning",
+        "There are only {clusters} clusters.",
+        "Robust standard errors are justified for many clusters and are too small with few.",
+        "Below about 40 clusters read them with caution, and compare with the mixed model.",
+    ),
+    "working-correlation-not-positive-definite": (
+        "warning",
+        "The estimated working correlation is not positive definite (alpha = {alpha:.3f}).",
+        "The moment estimate lies outside the range a correlation of that form can have.",
+        "Use corr='independence', whose robust standard errors stay valid.",
+    ),
+    "divergences": (
+        "warning",
+        "{count} of {total} transitions diverged.",
+        "The posterior has regions of strong curvature, often at a standard deviation near zero.",
+        "Raise target_accept (0.95, 0.99) or use a prior that keeps away from zero.",
+    ),
+    "rhat-high": (
+        "warning",
+        "R-hat is {rhat:.3f} for {parameter}; it should be at most 1.01.",
+        "The chains have not mixed: they are too short, or explore different regions.",
+        "Raise tune and draws; look at the rank plots.",
+    ),
+    "ess-low": (
+        "warning",
+        "The effective sample size is {ess:.0f} for {parameter}; 100 per chain is wanted.",
+        "The draws are strongly autocorrelated.",
+        "Raise draws.",
+    ),
+    "bias-likely": (
+        "warning",
+        "{method} is known to be biased here: {facts}.",
+        "Its expansion is poor for binary or sparse counts within a level and a large SD; "
+        "SDs and coefficients shrink towards zero.",
+        "Prefer ML by quadrature or a Bayesian fit.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One notice: ``code`` (stable), ``severity`` and the text in three parts."""
+
+    code: str
+    severity: Severity
+    happened: str
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Give the whole message on one line."""
+        return f"[{self.code}] {self.happened} {self.why} {self.remedy}"
+
+
+def message(code: str, **facts) -> Message:
+    """Fill the catalogue's text for ``code`` with the facts of the case."""
+    severity, happened, why, remedy = CATALOGUE[code]
+    return Message(code, severity, *(text.format(**facts) for text in (happened, why, remedy)))

@@ -1,0 +1,227 @@
+"""The methods of estimation: frozen objects that hold options and name their engine as text.
+
+An engine is a function ``fit(model, method) -> Fit`` found by ``Method.load``; this module
+imports none, so that naming a method costs nothing. Options are checked here, once.
+"""
+
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from importlib import import_module
+from typing import ClassVar, Literal
+from zlib import crc32
+
+import numpy as np
+
+
+class NotServedError(ValueError):
+    """A method cannot serve a model; the message names the method that can."""
+
+
+def _choice(owner: str, name: str, value, allowed) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"{owner}({name}={value!r}) is not an option: use {' or '.join(map(repr, allowed))}."
+        )
+
+
+def _at_least(owner: str, name: str, value, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{owner}({name}={value!r}) must be an integer of at least {least}.")
+
+
+@dataclass(frozen=True)
+class Method:
+    """What all methods share: an engine, a name, a label for tables."""
+
+    engine: ClassVar[str]  # "package.module:function"
+    name: ClassVar[str]  # the string that stands for the method with its defaults
+
+    @property
+    def label(self) -> str:
+        """Key of the method's fit in tables and dicts."""
+        return type(self).__name__
+
+    def stream(self, seed: int) -> np.random.SeedSequence:
+        """Give the method's own random stream: it depends on the seed and the label only.
+
+        So adding, failing or reordering methods changes no other method's numbers.
+        """
+        return np.random.SeedSequence(seed, spawn_key=(crc32(self.label.encode()),))
+
+    def load(self):
+        """Import the engine and return it."""
+        module, function = self.engine.split(":")
+        return getattr(import_module(module), function)
+
+
+@dataclass(frozen=True)
+class GLM(Method):
+    """Maximum likelihood without random effects: what is lost when clustering is ignored.
+
+    Random terms of the formula are left out and the result says so. Standard errors are
+    model-based (inverse Fisher information).
+    """
+
+    engine: ClassVar = "bayes_glmm.frequentist.glm:fit"
+    name: ClassVar = "glm"
+
+
+@dataclass(frozen=True)
+class ML(Method):
+    """Maximum likelihood by adaptive Gauss-Hermite quadrature; one node is Laplace.
+
+    Parameters
+    ----------
+    nodes
+        Nodes per random effect, or "auto": raised until two successive rises leave the
+        log-likelihood within ``tolerance``. Models with more than one scalar effect are
+        served with one node.
+    tolerance
+        Change of the log-likelihood accepted by "auto".
+    """
+
+    engine: ClassVar = "bayes_glmm.frequentist.ml:fit"
+    name: ClassVar = "ml"
+    nodes: int | Literal["auto"] = "auto"
+    tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.nodes != "auto":
+            _at_least("ML", "nodes", self.nodes, 1)
+        if not self.tolerance > 0:
+            raise ValueError(f"ML(tolerance={self.tolerance!r}) must be a positive number.")
+
+    @property
+    def label(self) -> str:
+        """``ML``, ``ML, 25 nodes`` or ``Laplace``."""
+        if self.nodes == "auto":
+            return "ML"
+        return "Laplace" if self.nodes == 1 else f"ML, {self.nodes} nodes"
+
+
+@dataclass(frozen=True)
+class PQL(Method):
+    """Penalised quasi-likelihood (Breslow & Clayton 1993): REML working model, dispersion 1.
+
+    Parameters
+    ----------
+    likelihood
+        Of the working linear mixed model: "reml" (Breslow & Clayton) or "ml".
+    """
+
+    engine: ClassVar = "bayes_glmm.frequentist.pql:fit"
+    name: ClassVar = "pql"
+    likelihood: Literal["reml", "ml"] = "reml"
+
+    def __post_init__(self) -> None:
+        _choice("PQL", "likelihood", self.likelihood, ("reml", "ml"))
+
+    @property
+    def label(self) -> str:
+        """``PQL``, with the working likelihood where it is not REML."""
+        return "PQL" if self.likelihood == "reml" else "PQL, ML working model"
+
+
+@dataclass(frozen=True)
+class GEE(Method):
+    """Generalized estimating equations (Liang & Zeger 1986): population-averaged coefficients.
+
+    Parameters
+    ----------
+    corr
+        Working correlation within a cluster: "independence", "exchangeable" or "ar1".
+    association
+        How the working correlation is estimated: "moment" (Liang & Zeger) or "equation"
+        (over all pairs, as geepack does).
+    scale
+        Divisor of the Pearson statistic: "n-p", "n", or a fixed scale.
+    cluster
+        Grouping column; None is the only factor, or the outermost of a nested chain.
+    time
+        Column that orders the rows of a cluster for "ar1"; None is row order.
+    """
+
+    engine: ClassVar = "bayes_glmm.frequentist.gee:fit"
+    name: ClassVar = "gee"
+    corr: Literal["independence", "exchangeable", "ar1"] = "exchangeable"
+    association: Literal["moment", "equation"] = "moment"
+    scale: Literal["n-p", "n"] | float = "n-p"
+    cluster: str | None = None
+    time: str | None = None
+
+    def __post_init__(self) -> None:
+        _choice("GEE", "corr", self.corr, ("independence", "exchangeable", "ar1"))
+        _choice("GEE", "association", self.association, ("moment", "equation"))
+        if isinstance(self.scale, str):
+            _choice("GEE", "scale", self.scale, ("n-p", "n"))
+        elif not self.scale > 0:
+            raise ValueError(f"GEE(scale={self.scale!r}) must be positive, 'n-p' or 'n'.")
+
+    @property
+    def label(self) -> str:
+        """``GEE, exchangeable``, with the options that are not the defaults."""
+        extra = [
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)
+            if f.name in ("association", "scale", "cluster", "time")
+            and getattr(self, f.name) != f.default
+        ]
+        return ", ".join(["GEE", self.corr, *extra])
+
+
+@dataclass(frozen=True)
+class NUTS(Method):
+    """Markov chain Monte Carlo on the PyMC graph by the no-U-turn sampler.
+
+    Parameters
+    ----------
+    draws, tune
+        Draws kept and discarded per chain.
+    chains
+        Independent chains; at least two, so that R-hat exists.
+    target_accept
+        Mean acceptance the step size is tuned to; nearer 1 is slower and safer.
+    seed
+        Of the method's own random stream.
+    """
+
+    engine: ClassVar = "bayes_glmm.bayesian.nuts:fit"
+    name: ClassVar = "nuts"
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    target_accept: float = 0.9
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("draws", 4), ("tune", 10), ("chains", 2), ("seed", 0)):
+            _at_least("NUTS", name, getattr(self, name), least)
+        if not 0.5 <= self.target_accept < 1:
+            raise ValueError(
+                f"NUTS(target_accept={self.target_accept!r}) must lie between 0.5 and 1."
+            )
+
+
+SHORTHAND = {m.name: m for m in (GLM(), ML(), PQL(), GEE(), NUTS())} | {"laplace": ML(nodes=1)}
+
+
+def get_method(method: str | Method) -> Method:
+    """Return the method a string stands for; a Method passes through.
+
+    Raises
+    ------
+    ValueError
+        If the string names no method.
+    """
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, type) and issubclass(method, Method):
+        raise ValueError(f"method={method.__name__} is a class: write {method.__name__}().")
+    if not isinstance(method, str) or method not in SHORTHAND:
+        close = get_close_matches(str(method), SHORTHAND, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise ValueError(
+            f"method={method!r} is not known: give one of {', '.join(map(repr, SHORTHAND))}, "
+            f"or an object such as bg.ML(nodes=25){hint}"
+        )
+    return SHORTHAND[method]

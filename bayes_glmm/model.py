@@ -1,0 +1,188 @@
+"""GLMM: one specification that every method reads.
+
+Formula, data, family, link and priors meet here. Every default is resolved when the model
+is made, and bad input is refused here, so that no method checks data again.
+"""
+
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+
+from .design import Design, build_design
+from .families import Family, Link, get_family, get_link
+from .fit import Fit
+from .formula import parse_formula
+from .messages import Message, message
+from .methods import Method, get_method
+from .priors import Priors, ResolvedPriors, resolve_priors
+
+
+class GLMM:
+    r"""A generalized linear mixed model with its data and priors; immutable.
+
+    .. math:: g(E[y_i \mid b]) = x_i'\beta + z_i'b + \mathrm{offset}_i, \quad b = \Lambda u,
+       \quad u \sim N(0, I)
+
+    Parameters
+    ----------
+    formula
+        lme4 syntax: ``"y ~ x + (1 + x | g) + (1 | a/b) + offset(log(t))"``;
+        ``cbind(successes, failures)`` or ``p(successes, trials)`` for binomial counts.
+    data
+        A DataFrame, or what makes one (a dict of columns, a list of records).
+    family
+        "gaussian", "bernoulli", "binomial" or "poisson".
+    link
+        "identity", "logit", "probit", "cloglog" or "log"; None is the family's default.
+    priors
+        ``bg.Priors(...)``; None takes the package's proper defaults (``priors_table()``).
+    missing
+        "raise" refuses missing values, "drop" leaves the rows out and says how many.
+
+    Raises
+    ------
+    ValueError
+        If formula, data, family, link or priors are not valid, or do not go together; the
+        message says what was got, what is needed and what to do.
+    """
+
+    design: Design
+    family: Family
+    formula: str
+    link: Link
+    messages: tuple[Message, ...]
+    priors: ResolvedPriors
+    stated: Priors
+
+    def __init__(self, formula, data, *, family, link=None, priors=None, missing="raise"):
+        parsed = parse_formula(formula)
+        family = get_family(family)
+        link = get_link(link, family)
+        self._settle(formula, build_design(parsed, data, missing=missing), family, link, priors)
+
+    def _settle(self, formula, design, family, link, priors) -> None:
+        """Check the response, resolve the priors and set every attribute, once."""
+        check_response(design, family)
+        stated = Priors() if priors is None else priors
+        resolved = resolve_priors(stated, design, family, link)
+        notes = dropped_message(design)
+        values = (formula, design, family, link, stated, resolved, notes)
+        names = ("formula", "design", "family", "link", "stated", "priors", "messages")
+        for name, value in zip(names, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name, value):
+        """Refuse: a model is immutable."""
+        raise AttributeError(
+            f"A GLMM is immutable, so {name!r} cannot be set: use with_priors(…), "
+            "with_family(…) or make a new GLMM."
+        )
+
+    def _with(self, family=None, link=None, priors=None) -> "GLMM":
+        twin = object.__new__(GLMM)
+        twin._settle(
+            self.formula,
+            self.design,
+            family or self.family,
+            link or self.link,
+            self.stated if priors is None else priors,
+        )
+        return twin
+
+    def with_priors(self, priors: Priors | None = None, **changes) -> "GLMM":
+        """Return the same model under other priors, sharing the design.
+
+        ``with_priors(sd=bg.HalfNormal(1))`` is short for ``with_priors(bg.Priors(sd=…))``.
+        """
+        if priors is not None and changes:
+            raise ValueError("with_priors() got a Priors and keywords: give one of the two.")
+        return self._with(priors=priors or Priors(**changes))
+
+    def with_family(self, family, link=None) -> "GLMM":
+        """Return the same formula and data under another family or link, sharing the design."""
+        family = get_family(family)
+        return self._with(family=family, link=get_link(link, family))
+
+    def fit(self, method: str | Method = "nuts") -> Fit:
+        """Fit the model.
+
+        Parameters
+        ----------
+        method
+            A method object such as ``bg.ML(nodes=25)``, or its string: "nuts", "ml",
+            "laplace", "pql", "gee", "glm".
+
+        Raises
+        ------
+        ValueError
+            If the method is unknown.
+        NotServedError
+            If the method cannot serve this model; the message names one that can.
+        """
+        method = get_method(method)
+        fit = method.load()(self, method)
+        return replace(fit, messages=(*self.messages, *separation(self), *fit.messages))
+
+    def priors_table(self):
+        """Show every prior the model uses, with its 95 % range; defaults are marked."""
+        return self.priors.table()
+
+    def __repr__(self) -> str:
+        """Give the model in words: formula, family, data, groups and priors."""
+        d = self.design
+        groups = ", ".join(f"{g.group} ({g.n_levels} levels)" for g in d.groups) or "none"
+        table = self.priors_table()
+        priors = "\n".join(
+            f"  {p} ~ {q}" for p, q in zip(table["parameter"], table["prior"], strict=True)
+        )
+        return (
+            f"GLMM {self.formula}\n"
+            f"family {self.family.name}, link {self.link.name}; {d.n} rows, "
+            f"{d.p} coefficients; grouping factors: {groups}\npriors\n{priors}"
+        )
+
+
+def check_response(design: Design, family: Family) -> None:
+    """Refuse responses outside the family's support, naming the rows.
+
+    Raises
+    ------
+    ValueError
+        Naming the response, the first offending rows, the support and what to do.
+    """
+    if design.formula.response.kind != "plain" and not family.has_trials:
+        raise ValueError(
+            f"family={family.name!r} got successes and trials in {design.response_name!r}: use "
+            "family='binomial', or give a single response column."
+        )
+    outside = np.flatnonzero(design.to_user(family.outside(design.y, design.trials)))
+    if outside.size:
+        labels = ", ".join(str(design.frame.index[i]) for i in outside[:5])
+        values = ", ".join(f"{v:g}" for v in design.to_user(design.y)[outside[:5]])
+        more = f" and {outside.size - 5} more" if outside.size > 5 else ""
+        plain_counts = family.has_trials and design.formula.response.kind == "plain"
+        needed = (
+            "0 or 1; for counts write cbind(successes, failures) or p(successes, trials)"
+            if plain_counts
+            else f"{family.support}; mend those rows or choose another family"
+        )
+        raise ValueError(
+            f"The response {design.response_name!r} is outside the support of "
+            f"family={family.name!r} in {outside.size} of {design.n} rows (row {labels}{more}: "
+            f"{values}): it needs {needed}."
+        )
+
+
+def separation(model: GLMM) -> tuple[Message, ...]:
+    """Look for directions in which the fixed-effects likelihood has no maximum."""
+    return import_module("bayes_glmm.propriety").separation_messages(model)
+
+
+def dropped_message(design: Design) -> tuple[Message, ...]:
+    """Say how many rows were left out for missing values."""
+    if not design.n_dropped:
+        return ()
+    total = design.n + design.n_dropped
+    columns = ", ".join(getattr(design, "dropped_columns", ())) or "model columns"
+    return (message("rows-dropped", count=design.n_dropped, total=total, columns=columns),)
