@@ -1,0 +1,204 @@
+"""All answers to one question side by side.
+
+Conditional and population-averaged coefficients are different quantities: every row says
+which it is, and no table here averages, ranks or aligns one with the other.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .fit import Fit
+from .methods import get_method
+
+log = logging.getLogger(__name__)
+
+DIAGNOSTICS = ["rhat", "ess_bulk", "ess_tail"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A method that gave no fit, and why."""
+
+    label: str
+    reason: str
+
+
+class Comparison:
+    """Fits of one model by several methods, keyed by label, failures kept as rows.
+
+    Attributes
+    ----------
+    fits
+        Label -> Fit, in the order given.
+    failures
+        Label -> reason.
+    """
+
+    def __init__(self, fits: Mapping[str, Fit], failures: Mapping[str, str]):
+        self.fits = dict(fits)
+        self.failures = dict(failures)
+
+    def by_estimand(self, estimand: str) -> dict[str, Fit]:
+        """Fits whose coefficients are that quantity."""
+        return {k: f for k, f in self.fits.items() if f.estimand == estimand}
+
+    def to_frame(self, effects=("fixed", "ran_pars"), level: float = 0.95) -> pd.DataFrame:
+        """One row per method and parameter.
+
+        Returns
+        -------
+        DataFrame
+            ``label, estimand``, the tidy columns (``effect … conf_high``),
+            ``interval_kind, rhat, ess_bulk, ess_tail, divergences, converged, seconds,
+            message``. A failed method is one row with its reason in ``message``.
+        """
+        tables = [self._rows(label, fit, effects, level) for label, fit in self.fits.items()]
+        tables += [
+            pd.DataFrame([{"label": label, "converged": False, "message": reason}])
+            for label, reason in self.failures.items()
+        ]
+        frame = pd.concat(tables, ignore_index=True)
+        return frame[[c for c in _COLUMNS if c in frame]]
+
+    @staticmethod
+    def _rows(label: str, fit: Fit, effects, level: float) -> pd.DataFrame:
+        table = fit.tidy(effects, level)
+        return table.assign(
+            label=label,
+            estimand=fit.estimand,
+            interval_kind=f"{100 * level:g} % {fit.interval_kind}",
+            **{c: table[c] if c in table else float("nan") for c in DIAGNOSTICS},
+            divergences=fit.details.get("divergences"),
+            converged=fit.converged,
+            seconds=fit.seconds.total,
+            message="; ".join(m.code for m in fit.messages),
+        )
+
+    def __repr__(self) -> str:
+        """Show estimates with standard errors, one block per estimand."""
+        blocks = []
+        for estimand in ("conditional", "population-averaged"):
+            fits = self.by_estimand(estimand)
+            if fits:
+                blocks.append(f"{estimand} coefficients: estimate (SE)\n{_wide(fits)}")
+        blocks += [f"{label} failed: {reason}" for label, reason in self.failures.items()]
+        return "\n\n".join(blocks)
+
+
+_COLUMNS = [
+    "label",
+    "estimand",
+    "effect",
+    "group",
+    "level",
+    "term",
+    "estimate",
+    "std_error",
+    "conf_low",
+    "conf_high",
+    "interval_kind",
+    *DIAGNOSTICS,
+    "divergences",
+    "converged",
+    "seconds",
+    "message",
+]
+
+
+def _wide(fits: Mapping[str, Fit]) -> str:
+    columns = {}
+    for label, fit in fits.items():
+        table = fit.tidy()
+        keys = pd.MultiIndex.from_frame(table[["group", "term"]])
+        cells = [
+            f"{e:.3f} ({s:.3f})" if s == s else f"{e:.3f}"
+            for e, s in zip(table["estimate"], table["std_error"], strict=True)
+        ]
+        columns[label] = pd.Series(cells, keys)
+    return pd.concat(columns, axis=1, sort=False).fillna("").to_string()
+
+
+def compare(fits: Iterable[Fit | Failure] | Mapping[str, Fit | Failure]) -> Comparison:
+    """Set fits of one model side by side.
+
+    Parameters
+    ----------
+    fits
+        Fits of the same data, family and link by different methods; a dict gives them
+        labels of its own (two priors, two seeds). Failures from ``fit_all`` are kept.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to compare, two fits share a label, or their data, family or
+        link differ.
+    """
+    entries = list(fits.items()) if isinstance(fits, Mapping) else [(f.label, f) for f in fits]
+    if not entries:
+        raise ValueError("compare() got no fits: give a list such as [model.fit('ml')].")
+    _unique_labels([label for label, _ in entries])
+    done = {label: f for label, f in entries if isinstance(f, Fit)}
+    _same_question(done)
+    return Comparison(done, {k: f.reason for k, f in entries if isinstance(f, Failure)})
+
+
+def _unique_labels(labels: list[str]) -> None:
+    twice = sorted({x for x in labels if labels.count(x) > 1})
+    if twice:
+        raise ValueError(
+            f"compare() got two fits labelled {twice[0]!r}: give a dict, "
+            "{'vague prior': fit1, 'tight prior': fit2}."
+        )
+
+
+def _same_question(fits: Mapping[str, Fit]) -> None:
+    """Refuse fits whose responses, family or link differ: their numbers do not compare."""
+    if not fits:
+        return
+    (first_label, first), *rest = fits.items()
+    a = first.model
+    for label, fit in rest:
+        b = fit.model
+        if (a.family, a.link) != (b.family, b.link):
+            raise ValueError(
+                f"{first_label!r} has {a.family} with link {a.link} and {label!r} has {b.family} "
+                f"with link {b.link}: compare() needs one family and one link."
+            )
+        same_rows = a.design.n == b.design.n and bool(
+            (a.design.to_user(a.design.y) == b.design.to_user(b.design.y)).all()
+        )
+        if not same_rows:
+            raise ValueError(
+                f"{first_label!r} and {label!r} were fitted to different responses: compare() "
+                "needs fits of the same rows."
+            )
+
+
+def fit_all(
+    model, methods: Iterable, progress: Callable[[str], None] | None = None
+) -> list[Fit | Failure]:
+    """Fit a model by each method; one that fails becomes a Failure and the rest goes on.
+
+    Parameters
+    ----------
+    model
+        The GLMM.
+    methods
+        Method objects or strings.
+    progress
+        Called with the label before each method starts.
+    """
+    results: list[Fit | Failure] = []
+    for method in map(get_method, methods):
+        if progress:
+            progress(method.label)
+        try:
+            results.append(model.fit(method))
+        except Exception as error:  # any engine's failure must leave the others standing
+            log.debug("%s failed", method.label, exc_info=True)
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            results.append(Failure(method.label, f"{kind}{error}"))
+    return results
