@@ -137,6 +137,14 @@ class Family(_Singleton):
         """Draw responses with mean ``mu`` (per trial), of the broadcast shape."""
         raise NotImplementedError
 
+    @staticmethod
+    def recession(y, trials):
+        """Tell in which direction of ``eta`` the likelihood of each row does not fall.
+
+        +1: as ``eta`` grows; -1: as it falls; 0: in neither, the row holds ``eta`` bounded.
+        """
+        return np.zeros(np.shape(y))
+
     def outside(self, y: np.ndarray, trials: np.ndarray) -> np.ndarray:
         """Tell, row by row, whether ``y`` lies outside the family's support."""
         beyond = y > trials if self.has_trials else np.zeros(y.shape, bool)

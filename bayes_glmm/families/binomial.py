@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from numpy import inf
+from numpy import inf, where
 from scipy.special import gammaln
 
 from .base import Family, Interval
@@ -45,6 +45,11 @@ class Binomial(Family):
     def variance(mu, dispersion):
         """``mu (1 - mu)`` per trial."""
         return mu * (1.0 - mu)
+
+    @staticmethod
+    def recession(y, trials):
+        """Rows of successes only rise with ``eta``, rows of failures only fall."""
+        return where(y == trials, 1.0, where(y == 0.0, -1.0, 0.0))
 
     @staticmethod
     def simulate(rng, mu, trials, dispersion):

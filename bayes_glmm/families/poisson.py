@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from numpy import inf
+from numpy import inf, where
 from scipy.special import gammaln
 
 from .base import Family, Interval
@@ -34,6 +34,11 @@ class Poisson(Family):
     def variance(mu, dispersion):
         """``mu``."""
         return mu
+
+    @staticmethod
+    def recession(y, trials):
+        """Give -1 for counts of zero: their likelihood rises as ``eta`` falls."""
+        return where(y == 0.0, -1.0, 0.0)
 
     @staticmethod
     def simulate(rng, mu, trials, dispersion):

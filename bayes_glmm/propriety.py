@@ -1,0 +1,211 @@
+r"""Check that the posterior exists, and that the likelihood has a maximum.
+
+Separation: a direction ``gamma`` of the coefficients along which no row's likelihood falls
+and some row's rises, so that no maximum-likelihood estimate exists (Albert & Anderson 1984)
+and a flat prior on the coefficients would leave no posterior. With
+``s_i = +1`` for rows of successes only, ``-1`` for rows of failures only (or zero counts) and
+equality for the rest, it is a ray of the cone
+
+.. math:: \{\gamma : s_i x_i'\gamma \ge 0,\; x_j'\gamma = 0\}
+
+found by one linear program (Konis 2007).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import null_space
+from scipy.optimize import linprog
+from scipy.sparse.linalg import lsmr
+from scipy.special import expit
+
+from .messages import Message, message
+
+Verdict = Literal["proper", "improper", "likely proper", "unknown"]
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """A direction in which the fixed-effects likelihood rises or stays level for ever.
+
+    Attributes
+    ----------
+    terms
+        Names of the coefficients.
+    direction
+        ``gamma``, shape ``(p,)``, largest entry 1 in absolute value.
+    rows
+        Rows (user's order) whose likelihood rises along it, shape ``(n,)``, boolean.
+    complete
+        Whether every row's does (complete separation) or only some (quasi-complete).
+    words
+        The direction in words.
+    """
+
+    terms: tuple[str, ...]
+    direction: np.ndarray
+    rows: np.ndarray
+    complete: bool
+    words: str
+
+
+def find_separation(model) -> Separation | None:
+    """Look for separation of the fixed effects; None if the estimate exists.
+
+    The random effects are left out: they only widen the likelihood's ridge.
+    """
+    d = model.design
+    sign = model.family.recession(d.y, d.trials)
+    scale = np.abs(d.X).max(axis=0)
+    X = d.X / scale
+    basis = _directions_left(X[sign == 0])
+    if basis.shape[1] == 0:
+        return None
+    signed = sign[sign != 0, None] * (X[sign != 0] @ basis)
+    cone = np.unique(np.round(signed, 12), axis=0)
+    if _maximum_exists(cone):
+        return None
+    ray = _ray(cone)
+    if ray is None:
+        return None
+    gamma = basis @ ray / scale
+    gamma = gamma / np.abs(gamma).max()
+    gamma[np.abs(gamma) < 1e-7] = 0.0
+    rises = sign * (d.X @ gamma) > 1e-7 * np.abs(d.X).max()
+    words = _in_words(d, sign, gamma, rises)
+    return Separation(d.terms, gamma, d.to_user(rises), bool(rises.all()), words)
+
+
+def _directions_left(equalities: np.ndarray) -> np.ndarray:
+    """Basis ``(p, k)`` of the directions that rows with bounded ``eta`` leave free."""
+    if len(equalities) == 0:
+        return np.eye(equalities.shape[1])
+    return null_space(np.linalg.qr(equalities, mode="r"), rcond=1e-10)
+
+
+def _maximum_exists(cone: np.ndarray, tolerance: float = 1e-8) -> bool:
+    """Certify cheaply that no ray exists, by a stationary point of a logistic loss.
+
+    At a minimum of ``sum log(1 + exp(-a_i v))`` the residuals ``r_i > 0`` give
+    ``sum r_i a_i = 0``; a ray would make that sum positive. False means: not certified.
+    """
+    v = np.zeros(cone.shape[1])
+    for _ in range(30):
+        r = expit(-cone @ v)
+        gradient = cone.T @ r
+        if np.linalg.norm(gradient) <= tolerance * r.min():
+            return True
+        hessian = (cone.T * (r * (1 - r))) @ cone
+        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        v = v + step / max(1.0, np.abs(cone @ step).max() / 4)
+    return False
+
+
+def _ray(cone: np.ndarray) -> np.ndarray | None:
+    """Solve ``max sum t, cone w >= t, 0 <= t <= 1``; a ray has some ``t`` at 1."""
+    m, k = cone.shape
+    solution = linprog(
+        np.r_[np.zeros(k), -np.ones(m)],
+        A_ub=sparse.hstack([-cone, sparse.eye(m)], format="csr"),
+        b_ub=np.zeros(m),
+        bounds=[(None, None)] * k + [(0, 1)] * m,
+        method="highs",
+    )
+    found = solution.status == 0 and (solution.x[k:] > 0.5).any()
+    return solution.x[:k] if found else None
+
+
+def _in_words(design, sign, gamma, rises) -> str:
+    """Describe a separating direction by its terms and the rows it predicts perfectly."""
+    kind = "Complete" if rises.all() else "Quasi-complete"
+    moved = np.flatnonzero(gamma)
+    if len(moved) == 1 and set(np.unique(design.X[:, moved[0]])) <= {0.0, 1.0}:
+        column = design.X[:, moved[0]] == 1
+        if (sign[column] == sign[column][0]).all():
+            extreme = "at its highest value" if sign[column][0] > 0 else "at its lowest value"
+            return (
+                f"{kind} separation: {design.response_name} is {extreme} in all "
+                f"{int(column.sum())} rows with {design.terms[moved[0]]} = 1"
+            )
+    path = " ".join(f"{gamma[j]:+.3g}·{design.terms[j]}" for j in moved)
+    return (
+        f"{kind} separation along {path}: {int(rises.sum())} of {design.n} rows are predicted "
+        "perfectly"
+    )
+
+
+def separation_messages(model) -> tuple[Message, ...]:
+    """Warn of separation, with its direction, or give nothing."""
+    found = find_separation(model)
+    return () if found is None else (message("separation", direction=found.words),)
+
+
+@dataclass(frozen=True, eq=False)
+class ProprietyReport:
+    """Whether the posterior exists for this model and these data.
+
+    Attributes
+    ----------
+    verdict
+        "proper", "improper", "likely proper" or "unknown".
+    rule
+        The argument that gives the verdict.
+    remedy
+        What to do, or an empty string.
+    separation
+        The separating direction of the fixed effects, if there is one.
+    """
+
+    verdict: Verdict
+    rule: str
+    remedy: str
+    separation: Separation | None
+
+    def __str__(self) -> str:
+        """Say the verdict and why, one sentence a line."""
+        lines = [f"posterior: {self.verdict}. {self.rule}"]
+        lines += [self.remedy] if self.remedy else []
+        if self.separation:
+            lines.append(str(message("separation", direction=self.separation.words)))
+        return "\n".join(lines)
+
+
+def check_propriety(model) -> ProprietyReport:
+    """Check that the posterior of ``model`` exists.
+
+    Improper priors are refused when a model is made, so every prior here is proper. With a
+    discrete family the likelihood is at most one and the posterior is proper. A gaussian
+    density is not bounded as its SD goes to zero: the posterior is proper if fixed and
+    random columns together leave a residual sum of squares, and is not decided here if they
+    fit the data exactly.
+    """
+    found = find_separation(model)
+    if model.family.name != "gaussian":
+        rule = "All priors are proper and the likelihood of a discrete response is at most 1."
+        return ProprietyReport("proper", rule, "", found)
+    if _residual_is_positive(model):
+        rule = "All priors are proper and the columns of X and Z do not fit the data exactly."
+        return ProprietyReport("proper", rule, "", found)
+    rule = "The columns of X and Z fit the data exactly, so the likelihood is unbounded."
+    remedy = "Drop random terms with one observation per level, or use a prior on dispersion "
+    return ProprietyReport("unknown", rule, remedy + "that keeps away from zero.", found)
+
+
+def _residual_is_positive(model) -> bool:
+    """Tell whether the response leaves the span of the columns of X and Z."""
+    d = model.design
+    with np.errstate(all="ignore"):
+        target = model.link.link(d.y) - d.offset  # the eta that would fit exactly
+    if not np.isfinite(target).all():
+        return True
+    columns = [sparse.csr_array(d.X)]
+    for g in d.groups:
+        cells = g.index[:, None] * g.q + np.arange(g.q)
+        rows = np.repeat(np.arange(d.n), g.q)
+        shape = (d.n, g.n_levels * g.q)
+        columns.append(sparse.csr_array((g.Z.ravel(), (rows, cells.ravel())), shape=shape))
+    M = sparse.hstack(columns, format="csr")
+    fitted = M @ lsmr(M, target, atol=1e-13, btol=1e-13, maxiter=10 * sum(M.shape))[0]
+    return bool(np.linalg.norm(target - fitted) > 1e-8 * np.linalg.norm(target - target.mean()))
