@@ -1,0 +1,44 @@
+"""Priors: each kind written once, with its scale, its propriety, its tail and its PyMC form.
+
+>>> PC(upper=3, prob=0.05).describe()
+'PC(upper=3, prob=0.05)'
+"""
+
+from .assignment import Priors, ResolvedPriors, resolve_priors
+from .base import ImproperPriorError, Prior
+from .coefficients import Cauchy, Flat, Normal, StudentT, Uniform
+from .correlations import LKJ
+from .deviations import (
+    PC,
+    Exponential,
+    Gamma,
+    HalfCauchy,
+    HalfNormal,
+    HalfStudentT,
+    InverseGamma,
+    LogNormal,
+    Power,
+)
+
+__all__ = [
+    "LKJ",
+    "PC",
+    "Cauchy",
+    "Exponential",
+    "Flat",
+    "Gamma",
+    "HalfCauchy",
+    "HalfNormal",
+    "HalfStudentT",
+    "ImproperPriorError",
+    "InverseGamma",
+    "LogNormal",
+    "Normal",
+    "Power",
+    "Prior",
+    "Priors",
+    "ResolvedPriors",
+    "StudentT",
+    "Uniform",
+    "resolve_priors",
+]

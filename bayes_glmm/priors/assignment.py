@@ -1,0 +1,341 @@
+r"""Which parameter has which prior: the user's choices, the defaults, and their reasons.
+
+The defaults are proper, weakly informative and equivariant: a change of the units of a
+column, of a continuous response or of an exposure changes the fit by that change only.
+With ``s`` the SD of the response for the identity link and 1 for every other, and
+``spread`` the SD of a column (about zero where its part of the formula has no intercept):
+
+================  ======================================================================
+coefficient       ``Normal(0, 2.5 s / spread)``: a column's SD moves the linear predictor
+                  by less than 5 s with probability .95 (Gelman et al. 2008 argue for this
+                  scale on the logit; rstanarm and Bambi take it for all)
+intercept         ``Normal(m, 2.5 s sqrt(1 + sum (mean / spread)^2))``. Columns are not
+                  centred, so that the intercept stands at their zero, maybe far from the
+                  data: the width is that of an intercept ``Normal(m, 2.5 s)`` at the
+                  columns' means, seen from zero. ``m`` is the link of the mean response
+                  for identity and log, which have the response's units, and 0 for the
+                  links of a probability
+sd of an effect   ``HalfStudentT(4, 2.5 s / spread)``: the coefficient's scale, a mode at
+                  zero, and a tail that yields to data (Gelman 2006)
+correlation       ``LKJ(2)``: weakly away from the edge of perfect correlation
+residual sd       ``HalfStudentT(4, SD of the response)``
+================  ======================================================================
+
+Priors are independent and are those of the coefficients as the formula has them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import numpy as np
+
+from .base import ImproperPriorError, Prior
+from .coefficients import Normal
+from .correlations import LKJ
+from .deviations import HalfStudentT
+
+REASON = {
+    "coefficient": "where the data are separated a flat coefficient has no posterior",
+    "sd": (
+        "a variance component under such a prior may have no posterior although every full "
+        "conditional distribution exists, and a sampler does not notice (Natarajan & "
+        "McCulloch 1995)"
+    ),
+    "corr": "correlations near one have infinite weight",
+}
+NOUN = {"coefficient": "a coefficient", "sd": "a standard deviation", "corr": "a correlation"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priors:
+    """The priors a user chooses; what is left out takes the package's default.
+
+    Parameters
+    ----------
+    intercept, beta
+        Prior of the intercept, and of every other coefficient, on the link scale and for
+        the columns as they are.
+    sd
+        Prior of every standard deviation of a random effect, link scale.
+    corr
+        Prior of every correlation matrix of random effects.
+    dispersion
+        Prior of the dispersion (gaussian: of the residual standard deviation).
+    beta_for
+        Prior by coefficient, more specific than the above: ``{"period[T.2]": …}`` for one
+        column, ``{"period": …}`` for all columns of a term, ``{"Intercept": …}``.
+    sd_for
+        Prior by grouping factor, ``{"herd": …}``, or by effect, ``{"herd[Intercept]": …}``.
+    """
+
+    intercept: Prior | None = None
+    beta: Prior | None = None
+    sd: Prior | None = None
+    corr: LKJ | None = None
+    dispersion: Prior | None = None
+    beta_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
+    sd_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no prior, before any model is there."""
+        named = {n: getattr(self, n) for n in ("intercept", "beta", "sd", "corr", "dispersion")}
+        for slot in ("beta_for", "sd_for"):
+            chosen = dict(getattr(self, slot))
+            object.__setattr__(self, slot, chosen)
+            named |= {f"{slot}[{key!r}]": prior for key, prior in chosen.items()}
+            if None in chosen.values():
+                raise ValueError(f"Priors({slot}=…) holds None: leave the key out instead.")
+        for name, prior in named.items():
+            if prior is not None and not isinstance(prior, Prior):
+                raise ValueError(
+                    f"Priors({name}={prior!r}) is not a prior: write one such as Normal(0, 1)."
+                )
+
+
+class Assigned(NamedTuple):
+    """One row of the table of priors: a parameter, its prior, and why that one."""
+
+    parameter: str
+    prior: Prior
+    default: bool
+    why: str
+    dimension: int = 2  # of the correlation matrix
+
+    def as_row(self) -> tuple:
+        """``(parameter, prior, scale, default, range_low, range_high, why)``."""
+        extra = (self.dimension,) if isinstance(self.prior, LKJ) else ()
+        low, high = (float(self.prior.ppf(q, *extra)) for q in (0.025, 0.975))
+        scale = "variance" if self.prior.stated_on == "variance" else self._scale
+        return (self.parameter, self.prior.describe(), scale, self.default, low, high, self.why)
+
+    @property
+    def _scale(self) -> str:
+        if self.parameter == "dispersion":
+            return "response"
+        return "correlation" if isinstance(self.prior, LKJ) else "link"
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedPriors:
+    """Every parameter's prior, none left open.
+
+    ``beta`` follows the design's terms; ``sd[group]`` the columns of the group; ``corr[group]``
+    is None where nothing is correlated; ``dispersion`` is None where the family has none.
+    """
+
+    beta: tuple[Prior, ...]
+    sd: dict[str, tuple[Prior, ...]]
+    corr: dict[str, LKJ | None]
+    dispersion: Prior | None
+    assigned: tuple[Assigned, ...]
+
+    def table(self):
+        """Frame with a row per parameter: prior, scale, default or chosen, 95 % range, reason.
+
+        ``scale`` is where the density is stated; ``range_low`` and ``range_high`` are the
+        2.5 % and 97.5 % quantiles of the parameter itself (a standard deviation, not a
+        variance).
+        """
+        import pandas as pd
+
+        columns = ["parameter", "prior", "scale", "default", "range_low", "range_high", "why"]
+        return pd.DataFrame([row.as_row() for row in self.assigned], columns=columns)
+
+
+def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPriors:
+    """Give every parameter of a model its prior.
+
+    Raises
+    ------
+    ImproperPriorError
+        If a prior does not integrate to one.
+    ValueError
+        If a prior is for another kind of parameter, or names a parameter that is not there.
+    """
+    chosen = Priors() if priors is None else priors
+    if not isinstance(chosen, Priors):
+        raise ValueError(f"priors={priors!r} must be a Priors object: write Priors(sd=…).")
+    _check_slots(chosen, design, family)
+    units = _response_units(design, link)
+    beta = _coefficients(chosen, design, link, units)
+    sd = {block.group: _deviations(chosen, block, units) for block in design.groups}
+    corr = {block.group: _correlations(chosen, block) for block in design.groups}
+    dispersion = _dispersion(chosen, design) if family.has_dispersion else []
+    rows = [*beta]
+    for block in design.groups:
+        rows += [*sd[block.group], *corr[block.group]]
+    return ResolvedPriors(
+        beta=tuple(row.prior for row in beta),
+        sd={group: tuple(row.prior for row in found) for group, found in sd.items()},
+        corr={group: _lkj(found) for group, found in corr.items()},
+        dispersion=dispersion[0].prior if dispersion else None,
+        assigned=(*rows, *dispersion),
+    )
+
+
+def _lkj(rows: list[Assigned]) -> LKJ | None:
+    prior = rows[0].prior if rows else None
+    return prior if isinstance(prior, LKJ) else None
+
+
+def _check_slots(chosen: Priors, design, family) -> None:
+    """Refuse a choice for something the model does not have."""
+    correlated = any(len(c) > 1 for block in design.groups for c in block.blocks)
+    absent = {
+        "intercept": "Intercept" not in design.terms and "the formula has no intercept",
+        "beta": not set(design.terms) - {"Intercept"} and "the formula has no other coefficient",
+        "sd": not design.groups and "the formula has no random effect",
+        "corr": not correlated and "no random effects are correlated",
+        "dispersion": not family.has_dispersion and f"the {family.name} family has none",
+    }
+    for slot, why in absent.items():
+        if why and getattr(chosen, slot) is not None:
+            raise ValueError(f"Priors({slot}=…) has nothing to apply to: {why}. Leave it out.")
+    _check_names("beta_for", chosen.beta_for, [k for t in design.terms for k in _beta_keys(t)])
+    keys = [k for block in design.groups for c in block.columns for k in _sd_keys(block.group, c)]
+    _check_names("sd_for", chosen.sd_for, keys)
+
+
+def _check_names(slot: str, mapping: Mapping[str, Prior], known: list[str]) -> None:
+    for key in mapping:
+        if key not in known:
+            close = get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            names = ", ".join(map(repr, dict.fromkeys(known))) or "nothing"
+            raise ValueError(
+                f"Priors({slot}=…) names {key!r}, which the model does not have; "
+                f"it has {names}.{hint}"
+            )
+
+
+def _beta_keys(term: str) -> tuple[str, str]:
+    """``period[T.2]`` is found by its own name, then as ``period``."""
+    return term, re.sub(r"\[[^\]]*\]", "", term)
+
+
+def _sd_keys(group: str, column: str) -> tuple[str, str]:
+    """``herd[Intercept]``, then ``herd``."""
+    return f"{group}[{column}]", group
+
+
+def _assign(parameter: str, role: str, options, default: Prior, why: str, dimension=2) -> Assigned:
+    """Take the first option that is given, or the default; check role and propriety."""
+    given = next((prior for prior in options if prior is not None), None)
+    if given is None:
+        return Assigned(parameter, default, True, why, dimension)
+    if role not in given.roles:
+        fits = " or ".join(NOUN[r] for r in sorted(given.roles))
+        raise ValueError(
+            f"{given.describe()} is a prior for {fits}, and {parameter} is {NOUN[role]}: "
+            f"use one such as {default.describe()}."
+        )
+    if not given.proper:
+        raise ImproperPriorError(
+            f"The prior {given.describe()} of {parameter} is improper: {REASON[role]}. "
+            f"Use a proper prior such as {default.describe()}."
+        )
+    if role == "sd" and given.support[0] < 0:
+        raise ValueError(
+            f"{given.describe()} reaches below zero, and {parameter} is a standard deviation: "
+            "start it at 0."
+        )
+    if role == "coefficient" and given.stated_on == "variance":
+        raise ValueError(f"{given.describe()} is stated on a variance; {parameter} has none.")
+    return Assigned(parameter, given, False, "chosen", dimension)
+
+
+class _Units(NamedTuple):
+    """What one unit of the linear predictor is: ``scale``, and the level ``location``."""
+
+    scale: float
+    location: float
+
+
+def _sd(x: np.ndarray) -> float:
+    """SD with divisor n - 1; 1 where it is zero or a single row."""
+    spread = float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
+    return spread if spread > 0 else 1.0
+
+
+def _response_units(design, link) -> _Units:
+    """Scale and level of the linear predictor, from the link and the response."""
+    mean = design.y / design.trials
+    if link.name == "identity":
+        return _Units(_sd(mean), float(np.mean(mean - design.offset)))
+    if link.name == "log":
+        # half an event keeps the level finite where every count is zero
+        level = max(float(np.sum(design.y)), 0.5)
+        return _Units(1.0, float(np.log(level / np.sum(design.trials * np.exp(design.offset)))))
+    return _Units(1.0, 0.0)
+
+
+def _spreads(X: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:
+    """SD of each column about its mean, or about zero where there is no intercept; 1 for it."""
+    if "Intercept" not in columns:
+        return np.sqrt(np.mean(np.square(X), axis=0))
+    return np.array([1.0 if c == "Intercept" else _sd(X[:, k]) for k, c in enumerate(columns)])
+
+
+def _coefficients(chosen: Priors, design, link, units: _Units) -> list[Assigned]:
+    spreads = _spreads(design.X, design.terms)
+    centred = "Intercept" in design.terms
+    scale = units.scale if centred else float(np.hypot(units.scale, units.location))
+    rows = []
+    for k, term in enumerate(design.terms):
+        specific = [chosen.beta_for.get(key) for key in _beta_keys(term)]
+        if term == "Intercept":
+            options = [*specific, chosen.intercept]
+            default, why = _default_intercept(design, link, units, spreads)
+        else:
+            options = [*specific, chosen.beta]
+            default = Normal(0.0, 2.5 * scale / spreads[k])
+            kind = "SD" if centred else "root mean square (no intercept)"
+            why = f"2.5 {_of_response(link, scale)}/ {kind} of the column, {spreads[k]:.4g}"
+        rows.append(_assign(f"beta[{term}]", "coefficient", options, default, why))
+    return rows
+
+
+def _default_intercept(design, link, units: _Units, spreads) -> tuple[Normal, str]:
+    others = [k for k, term in enumerate(design.terms) if term != "Intercept"]
+    distance = np.mean(design.X[:, others], axis=0) / spreads[others]
+    width = float(np.sqrt(1.0 + distance @ distance))
+    why = (
+        f"2.5 {_of_response(link, units.scale)}* {width:.4g}, the distance of the columns' "
+        "means from zero in SDs"
+    )
+    if units.location != 0:
+        why += f"; about the {link.name} of the mean response"
+    return Normal(units.location, 2.5 * units.scale * width), why
+
+
+def _of_response(link, scale: float) -> str:
+    return f"SDs of the response ({scale:.4g}) " if link.name == "identity" else ""
+
+
+def _deviations(chosen: Priors, block, units: _Units) -> list[Assigned]:
+    rows = []
+    for column, spread in zip(block.columns, _spreads(block.Z, block.columns), strict=True):
+        options = [chosen.sd_for.get(key) for key in _sd_keys(block.group, column)] + [chosen.sd]
+        default = HalfStudentT(4.0, 2.5 * units.scale / float(spread))
+        why = f"2.5 * {units.scale:.4g} / spread of the column, {spread:.4g}"
+        rows.append(_assign(f"sd_{block.group}[{column}]", "sd", options, default, why))
+    return rows
+
+
+def _correlations(chosen: Priors, block) -> list[Assigned]:
+    dimension = max(map(len, block.blocks), default=1)
+    if dimension < 2:
+        return []
+    why = "away from perfect correlation"
+    name = f"corr_{block.group}"
+    return [_assign(name, "corr", [chosen.corr], LKJ(2.0), why, dimension)]
+
+
+def _dispersion(chosen: Priors, design) -> list[Assigned]:
+    spread = _sd(design.y)
+    default = HalfStudentT(4.0, spread)
+    why = f"SD of the response, {spread:.4g}"
+    return [_assign("dispersion", "sd", [chosen.dispersion], default, why)]
