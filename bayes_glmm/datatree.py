@@ -1,0 +1,83 @@
+"""Draws under the contract's names: the one home of variables, dims and coords.
+
+``beta`` (term), ``sd_<group>`` (<group>_term), ``corr_<group>`` (<group>_pair), ``b_<group>``
+(<group>, <group>_term), ``dispersion``; population-averaged coefficients are ``beta_pa``, so
+that no plot lays them over ``beta``.
+"""
+
+import numpy as np
+import xarray as xr
+
+CHAINS, DRAWS = 4, 1000
+
+
+def dims_and_coords(model, beta: str = "beta") -> tuple[dict[str, list[str]], dict[str, list]]:
+    """Dims of every variable (without chain and draw) and the labels along them."""
+    design = model.design
+    dims, coords = {beta: ["term"]}, {"term": list(design.terms)}
+    for g in design.groups:
+        dims[f"sd_{g.group}"] = [f"{g.group}_term"]
+        dims[f"b_{g.group}"] = [g.group, f"{g.group}_term"]
+        coords[g.group] = list(g.levels)
+        coords[f"{g.group}_term"] = list(g.columns)
+        if g.pairs:
+            dims[f"corr_{g.group}"] = [f"{g.group}_pair"]
+            coords[f"{g.group}_pair"] = list(g.pair_names)
+    if model.family.has_dispersion:
+        dims["dispersion"] = []
+    return dims, coords
+
+
+def dataset(model, draws: dict[str, np.ndarray], beta: str = "beta") -> xr.Dataset:
+    """Label arrays of shape ``(chains, draws, …)`` as one group of a DataTree."""
+    dims, coords = dims_and_coords(model, beta)
+    variables = {k: (["chain", "draw", *dims[k]], v) for k, v in draws.items()}
+    used = {d for k in draws for d in dims[k]}
+    return xr.Dataset(variables, coords={k: v for k, v in coords.items() if k in used})
+
+
+def asymptotic_datatree(fit, seed: int = 1) -> xr.DataTree:
+    """Draw from the asymptotic normal distribution of a fit without draws.
+
+    Coefficients, log SDs, atanh correlations and the log dispersion are jointly normal with
+    ``fit.joint_cov``; a parameter on the boundary stays at its estimate. Group effects are
+    normal around their modes, given the parameters. 4 chains of 1,000 independent draws.
+    """
+    rng = np.random.default_rng(fit.method.stream(seed))
+    beta = "beta" if fit.estimand == "conditional" else "beta_pa"
+    draws = _parameters(fit, rng, beta)
+    for group, e in fit.effects.items():
+        noise = rng.standard_normal((CHAINS, DRAWS, *e.estimate.shape))
+        draws[f"b_{group}"] = e.estimate + noise * e.sd
+    tree = xr.DataTree.from_dict({"posterior": dataset(fit.model, draws, beta)})
+    tree.attrs.update(kind="asymptotic", method=fit.label, seed=seed)
+    tree["posterior"].attrs.update(kind="asymptotic")
+    return tree
+
+
+def _parameters(fit, rng, beta: str) -> dict[str, np.ndarray]:
+    """Draw coefficients and variance components, each variable with its own shape."""
+    p = len(fit.beta)
+    components = () if fit.variance is None else fit.variance.components
+    estimate = np.zeros(0) if fit.variance is None else fit.variance.estimate
+    corr = np.array([c.kind == "corr" for c in components], bool)
+    with np.errstate(divide="ignore"):
+        centre = np.where(corr, np.arctanh(np.where(corr, estimate, 0)), np.log(estimate))
+    covariance = fit.joint_cov if fit.joint_cov is not None else np.asarray(fit.vcov())
+    moves = np.isfinite(np.diag(covariance))
+    noise = np.zeros((CHAINS, DRAWS, p + len(components)))
+    free = np.flatnonzero(moves)
+    noise[..., free] = rng.multivariate_normal(
+        np.zeros(len(free)), covariance[np.ix_(free, free)], (CHAINS, DRAWS)
+    )
+    moved = centre + noise[..., p:]
+    natural = np.where(corr, np.tanh(moved), np.exp(moved))
+    draws = {beta: fit.beta + noise[..., :p]}
+    for name in dict.fromkeys(_variable(c) for c in components):
+        members = [i for i, c in enumerate(components) if _variable(c) == name]
+        draws[name] = natural[..., members[0]] if name == "dispersion" else natural[..., members]
+    return draws
+
+
+def _variable(c) -> str:
+    return "dispersion" if c.kind == "dispersion" else f"{c.kind}_{c.group}"
