@@ -78,7 +78,7 @@ def _downloaded() -> Path:
             known_hash=f"sha256:{SHA256}",
             fname="salamander.rda",
             path=pooch.os_cache("bayes_glmm"),
-            downloader=downloader,
+            downloader=downloader,  # pyright: ignore[reportArgumentType]
         )
     except (OSError, ValueError) as error:
         raise OSError(

@@ -1,0 +1,489 @@
+"""Model files: a question, a model and the methods to compare, as TOML.
+
+>>> loaded = load_model("models/cbpp.toml")
+>>> loaded.model().fit(loaded.methods[0])
+
+A model file is data, not a program: formulas go through the package's gate, and priors are
+read, never evaluated. The keys are those of ``ModelFile``; every error names the file, the
+key, and what is allowed.
+"""
+
+import ast
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from . import priors as kinds
+from .datasets import dataset_info, load_dataset
+from .families import get_family, get_link
+from .formula import parse_formula
+from .methods import SHORTHAND, Method
+from .priors import Prior, Priors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .model import GLMM
+
+__all__ = ["ModelFile", "ModelFileError", "load_model", "parse_prior"]
+
+# what the name of a prior in a file may be
+PRIORS = {
+    name: kind
+    for name in kinds.__all__
+    if isinstance(kind := getattr(kinds, name), type) and issubclass(kind, Prior)
+}
+del PRIORS["Prior"]
+
+LONGEST_PRIOR = 200  # characters; nothing that long is a prior
+
+
+class ModelFileError(ValueError):
+    """A model file cannot be used: one sentence per error, each with file and key."""
+
+
+def parse_prior(text: str) -> Prior:
+    """Read a prior as one writes it in Python, ``HalfStudentT(4, scale=2.5)``.
+
+    Raises
+    ------
+    ValueError
+        If the text is anything but a known prior with literal numbers.
+    """
+    call = _call(text)
+    if call is None:
+        got = repr(text)[:80]
+        raise ValueError(f"{got} is not a prior: write one such as 'HalfStudentT(4, 2.5)'.")
+    name = call.func.id  # pyright: ignore[reportAttributeAccessIssue]
+    if name not in PRIORS:
+        raise ValueError(f"{name!r} is not a prior: {_choose(name, PRIORS)}")
+    wanted = ", ".join(field.name for field in fields(PRIORS[name]))
+    try:
+        values = [ast.literal_eval(value) for value in call.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        return PRIORS[name](*values, **named)
+    except TypeError:
+        raise ValueError(f"{text!r} does not fit: {name} takes ({wanted}).") from None
+    except ValueError as error:
+        if "malformed" not in str(error):
+            raise
+        raise ValueError(f"{text!r} does not fit: {name} takes numbers ({wanted}).") from None
+
+
+def _call(text: str) -> ast.Call | None:
+    """Parse ``Name(…)``; None for all else."""
+    if not isinstance(text, str) or len(text) > LONGEST_PRIOR:
+        return None
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    return node if is_call else None  # pyright: ignore[reportReturnType]
+
+
+def _read_priors(table: Any) -> Priors:
+    """Turn the table [priors] into Priors; keys ending in ``_for`` are tables themselves."""
+    if not isinstance(table, Mapping):
+        raise ValueError(f"got {table!r}, but [priors] is a table such as sd = 'HalfNormal(1)'.")
+    allowed = [field.name for field in fields(Priors)]
+    chosen = {}
+    for key, value in table.items():
+        if key not in allowed:
+            raise ValueError(f"{key!r} is not a key of [priors]: {_choose(key, allowed)}")
+        if not key.endswith("_for"):
+            chosen[key] = _prior_at(key, value)
+        elif isinstance(value, Mapping):
+            chosen[key] = {k: _prior_at(f"{key}.{k}", v) for k, v in value.items()}
+        else:
+            raise ValueError(f"{key} = {value!r} must be a table, one prior per name.")
+    return Priors(**chosen)
+
+
+def _prior_at(key: str, text: Any) -> Prior:
+    try:
+        return parse_prior(text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _read_method(entry: Any, info: ValidationInfo) -> Method:
+    """Turn one entry of [[methods]] into its Method; ``seed`` of the file is its default."""
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise ValueError(f"got {entry!r}, but a method is a table with a name: {_methods()}")
+    options = dict(entry)
+    name = options.pop("name")
+    if name not in SHORTHAND:
+        raise ValueError(f"{name!r} is not a method: {_choose(str(name), SHORTHAND)}")
+    standard = SHORTHAND[name]
+    allowed = [field.name for field in fields(standard)]
+    for key in options:
+        if key not in allowed:
+            what = _choose(key, allowed) if allowed else "it has none."
+            raise ValueError(f"{key!r} is not an option of {name!r}: {what}")
+    given = {key: getattr(standard, key) for key in allowed}
+    if "seed" in allowed:
+        given["seed"] = info.data.get("seed", 1)
+    return type(standard)(**given | options)
+
+
+def _methods() -> str:
+    return f"name is one of {', '.join(SHORTHAND)}."
+
+
+def _as_labels(values: Any) -> Any:
+    """Level labels are text: 1 and "1" mean the same level."""
+    return [str(value) for value in values] if isinstance(values, list) else values
+
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSource(BaseModel):
+    """Table [data]: where the rows come from and which columns are coded factors.
+
+    Attributes
+    ----------
+    dataset
+        Name of an example data set; or
+    file
+        A CSV file, relative to the model file.
+    factors
+        Columns that are codes, not numbers (in a CSV an integer code would be a slope);
+        their levels are in numeric or alphabetical order unless ``levels`` gives another.
+    levels
+        Order of a factor's levels; the first is the reference.
+    missing
+        "raise" refuses missing values, "drop" leaves those rows out and says how many.
+    """
+
+    model_config = _STRICT
+    dataset: str | None = None
+    file: str | None = None
+    factors: tuple[str, ...] = ()
+    levels: dict[str, Annotated[tuple[str, ...], BeforeValidator(_as_labels)]] = {}
+    missing: Literal["raise", "drop"] = "raise"
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return None if name is None else dataset_info(name).name
+
+    @field_validator("file")
+    @classmethod
+    def _exists(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is not None and not (_path(info).parent / name).is_file():
+            folder = _path(info).parent
+            raise ValueError(
+                f"there is no file {name!r} in {folder}: give a path relative to the model file."
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSource":
+        if (self.dataset is None) == (self.file is None):
+            raise ValueError(
+                'give either dataset = "…" (an example data set) or file = "….csv", one of them.'
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """The data set, or the file's name without its ending."""
+        return self.dataset or Path(str(self.file)).stem
+
+    def read(self, folder: Path) -> "pd.DataFrame":
+        """Read the rows; ``folder`` is that of the model file.
+
+        Raises
+        ------
+        ValueError
+            For a factor that is no column, or a label that is not among its levels.
+        """
+        import pandas as pd
+
+        factors = dict.fromkeys([*self.factors, *self.levels])
+        if self.dataset is not None:
+            frame = load_dataset(self.dataset)
+        else:
+            frame = pd.read_csv(folder / str(self.file), dtype=dict.fromkeys(factors, str))
+        for column in factors:
+            if column not in frame:
+                raise ValueError(f"the factor {column!r} is no column: {_choose(column, frame)}")
+            values: Any = frame[column]
+            frame[column] = _as_factor(values, self.levels.get(column))
+        return frame
+
+
+def _as_factor(values: "pd.Series", order: Iterable[str] | None) -> "pd.Categorical":
+    """Make a column categorical, with levels in the given, else in natural order."""
+    import pandas as pd
+
+    labels = values.astype(object).where(values.isna(), values.astype(str))
+    found = list(labels.dropna().unique())
+    if order is None:
+        return pd.Categorical(labels, categories=sorted(found, key=_natural))
+    order = list(order)
+    strange = [label for label in found if label not in order]
+    if strange:
+        raise ValueError(
+            f"the levels of {values.name!r} lack {strange[0]!r}, which is in the data: "
+            f"got {order}, needed all of {sorted(found, key=_natural)}."
+        )
+    return pd.Categorical(labels, categories=order)
+
+
+def _natural(label: str) -> tuple[bool, float, str]:
+    """Sort numbers as numbers, and before words."""
+    try:
+        return (False, float(label), label)
+    except ValueError:
+        return (True, 0.0, label)
+
+
+class ReportOptions(BaseModel):
+    """Table [report]: ``notes`` is a paragraph that the report prints below the question."""
+
+    model_config = _STRICT
+    notes: str = ""
+
+
+def _all_methods() -> list[dict[str, str]]:
+    return [{"name": name} for name in ("nuts", "ml", "laplace", "pql", "gee", "glm")]
+
+
+class ModelFile(BaseModel):
+    """A question, its model and the methods to compare; what ``load_model`` returns.
+
+    Attributes
+    ----------
+    title, question
+        What the report is headed with.
+    formula, family, link
+        As ``GLMM`` takes them; ``link`` None is the family's default.
+    data : DataSource
+        Where the rows come from.
+    priors : Priors
+        The priors that are not the package's defaults.
+    seed
+        Seed of every method that draws and states no seed of its own.
+    methods : tuple of Method
+        What to compare; all of them with their defaults where the file lists none.
+    report : ReportOptions
+        What the report adds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    title: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    formula: str
+    family: str
+    link: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 1
+    data: DataSource
+    priors: Annotated[InstanceOf[Priors], BeforeValidator(_read_priors)] = Priors()
+    methods: Annotated[
+        tuple[Annotated[InstanceOf[Method], BeforeValidator(_read_method)], ...],
+        Field(default_factory=_all_methods, min_length=1, validate_default=True),
+    ]
+    report: ReportOptions = ReportOptions()
+    _path: Path = PrivateAttr()
+
+    @field_validator("formula")
+    @classmethod
+    def _parses(cls, text: str) -> str:
+        parse_formula(text)
+        return text
+
+    @field_validator("family")
+    @classmethod
+    def _family(cls, name: str) -> str:
+        return get_family(name).name
+
+    @field_validator("link")
+    @classmethod
+    def _link(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is not None and "family" in info.data:
+            get_link(name, get_family(info.data["family"]))
+        return name
+
+    @field_validator("methods")
+    @classmethod
+    def _distinct(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
+        labels = [method.label for method in methods]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"{label!r} is listed twice: each method needs its own label.")
+        return methods
+
+    def model_post_init(self, context: Any) -> None:
+        """Remember where the file lies."""
+        self._path = Path(context["path"])
+
+    @property
+    def path(self) -> Path:
+        """Where the model file lies."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending: ``cbpp``."""
+        return self._path.stem
+
+    def frame(self) -> "pd.DataFrame":
+        """Read the data."""
+        return self.data.read(self._path.parent)
+
+    def model(self) -> "GLMM":
+        """Make the model; raises what ``GLMM`` raises."""
+        from .model import GLMM
+
+        return GLMM(
+            self.formula,
+            self.frame(),
+            family=self.family,
+            link=self.link,
+            priors=self.priors,
+            missing=self.data.missing,
+        )
+
+    def to_toml(self) -> str:
+        """Write the model file as text that ``load_model`` reads back to the same."""
+        head = ("title", "question", "formula", "family", "link", "seed")
+        lines = _pairs({key: getattr(self, key) for key in head})
+        lines += ["", "[data]", *_pairs(self.data.model_dump(exclude_defaults=True))]
+        lines += _priors_toml(self.priors)
+        for method in self.methods:
+            lines += ["", "[[methods]]", *_pairs(_method_table(method))]
+        if self.report != ReportOptions():
+            lines += ["", "[report]", *_pairs(self.report.model_dump(exclude_defaults=True))]
+        return "\n".join(lines) + "\n"
+
+
+def load_model(path: str | Path) -> ModelFile:
+    """Read and check a model file.
+
+    Parameters
+    ----------
+    path
+        A TOML file with the keys of ``ModelFile``.
+
+    Returns
+    -------
+    ModelFile
+        Frozen; ``.model()`` gives the GLMM, ``.methods`` the methods to fit.
+
+    Raises
+    ------
+    ModelFileError
+        One sentence per error, naming the file, the key and what is allowed.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: there is no such model file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path}: cannot be read as UTF-8 text ({error}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ModelFileError(f"{path}: is not valid TOML ({error}).") from None
+    try:
+        return ModelFile.model_validate(raw, context={"path": path})
+    except ValidationError as error:
+        sentences = [f"{path}: {_sentence(detail)}" for detail in error.errors()]
+        raise ModelFileError("\n".join(sentences)) from None
+
+
+_TABLES: dict[tuple, type[BaseModel]] = {
+    (): ModelFile,
+    ("data",): DataSource,
+    ("report",): ReportOptions,
+}
+
+
+def _sentence(detail: Any) -> str:
+    """Turn one of pydantic's error records into one sentence: key, what was got, what to do."""
+    where, kind = tuple(detail["loc"]), detail["type"]
+    key = ".".join(str(part + 1) if isinstance(part, int) else part for part in where)
+    table = _TABLES.get(where[:-1])
+    if kind == "extra_forbidden" and table is not None:
+        return f"{key!r} is not a key: {_choose(str(where[-1]), table.model_fields)}"
+    if kind == "missing":
+        return f"the key {key!r} is missing: every model file needs it."
+    if kind == "value_error":
+        return f"{key}: {detail['ctx']['error']}"
+    got = "" if isinstance(detail["input"], Mapping) else f" = {detail['input']!r}"
+    return f"{key}{got}: {detail['msg'][0].lower()}{detail['msg'][1:]}."
+
+
+def _choose(name: str, allowed: Iterable[str]) -> str:
+    """Say what is allowed, and which of it comes close."""
+    allowed = list(allowed)
+    close = get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"allowed are {', '.join(allowed)}{hint}"
+
+
+def _path(info: ValidationInfo) -> Path:
+    return Path((info.context or {})["path"])
+
+
+def _pairs(table: Mapping[str, Any]) -> list[str]:
+    """Write ``key = value`` lines; None is left out."""
+    return [f"{_key(k)} = {_value(v)}" for k, v in table.items() if v is not None]
+
+
+def _key(key: str) -> str:
+    return key if key.isidentifier() and key.isascii() else _value(key)
+
+
+def _value(value: Any) -> str:
+    """Write a TOML value; JSON's strings, numbers and booleans are TOML's."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(_pairs(value)) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _priors_toml(priors: Priors) -> list[str]:
+    """Write [priors] and its tables, leaving out what is the package's default."""
+    given = {field.name: getattr(priors, field.name) for field in fields(priors)}
+    single = {k: _prior_text(v) for k, v in given.items() if isinstance(v, Prior)}
+    lines = ["", "[priors]", *_pairs(single)] if single else []
+    for key, table in given.items():
+        if isinstance(table, Mapping) and table:
+            texts = {name: _prior_text(prior) for name, prior in table.items()}
+            lines += ["", f"[priors.{key}]", *_pairs(texts)]
+    return lines
+
+
+def _prior_text(prior: Prior) -> str:
+    """Write a prior so that ``parse_prior`` reads back the same numbers."""
+    inside = ", ".join(f"{f.name}={getattr(prior, f.name)!r}" for f in fields(prior))
+    return f"{type(prior).__name__}({inside})"
+
+
+def _method_table(method: Method) -> dict[str, Any]:
+    """Name a method and those of its options that are not the defaults."""
+    options = {f.name: getattr(method, f.name) for f in fields(method)}
+    plain = type(method)()
+    changed = {k: v for k, v in options.items() if v != getattr(plain, k) or k == "seed"}
+    return {"name": method.name, **changed}
