@@ -1,0 +1,62 @@
+# `make report` and `make test` set up everything; `make help` lists the rest.
+# Python 3.12 or newer is needed: make report PY=/path/to/python3.12
+
+PY ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+MODELS := $(sort $(wildcard models/*.toml))
+
+.PHONY: help report reports test test-all bench lint format clean
+
+help:
+	@echo "make report    install into $(VENV) and compare all methods on models/cbpp.toml"
+	@echo "make test      install and run the quick tests"
+	@echo "make test-all  the slow tests too"
+	@echo "make reports   write the report of every model file in models/"
+	@echo "make bench     time every method against its peers (benchmarks/README.md)"
+	@echo "make lint      ruff and pyright; make format lets ruff mend what it can"
+	@echo "make clean     remove $(VENV) and caches; reports stay"
+
+report: $(INSTALLED)
+	@$(BIN)/bayes-glmm compare models/cbpp.toml --out reports/cbpp
+
+reports: $(INSTALLED)
+	@$(BIN)/bayes-glmm compare $(MODELS)
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest
+
+test-all: $(INSTALLED)
+	@$(BIN)/python -m pytest -m "slow or not slow"
+
+bench: $(INSTALLED)
+	@$(PIP) --editable '.[bench]'
+	@$(BIN)/python -m benchmarks
+
+lint: $(INSTALLED)
+	@$(PIP) --editable '.[dev]'
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: $(INSTALLED)
+	@$(PIP) --editable '.[dev]'
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PY) -c 'import sys; v = sys.version_info; found = "%d.%d.%d" % tuple(v[:3]); v >= (3, 12) or sys.exit("bayes_glmm needs Python 3.12 or newer, but $(PY) is Python " + found + ": name a newer one, as in make report PY=/path/to/python3.12")' \
+	  || { status=$$?; test $$status -eq 1 || echo "bayes_glmm needs Python 3.12 or newer, but $(PY) does not run here: install it, or name it as in make report PY=/path/to/python3.12"; exit 1; }
+	@echo "Installing bayes_glmm into $(VENV) (some minutes the first time) ..." >&2
+	@$(PY) -m venv $(VENV)
+	@$(PIP) --editable '.[test]'
+	@touch $(INSTALLED)
