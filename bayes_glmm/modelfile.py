@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from .model import GLMM
 
-__all__ = ["ModelFile", "ModelFileError", "load_model", "parse_prior"]
+__all__ = ["ModelFile", "ModelFileError", "load_model", "parse_prior", "prior_text"]
 
 # what the name of a prior in a file may be
 PRIORS = {
@@ -466,16 +466,16 @@ def _value(value: Any) -> str:
 def _priors_toml(priors: Priors) -> list[str]:
     """Write [priors] and its tables, leaving out what is the package's default."""
     given = {field.name: getattr(priors, field.name) for field in fields(priors)}
-    single = {k: _prior_text(v) for k, v in given.items() if isinstance(v, Prior)}
+    single = {k: prior_text(v) for k, v in given.items() if isinstance(v, Prior)}
     lines = ["", "[priors]", *_pairs(single)] if single else []
     for key, table in given.items():
         if isinstance(table, Mapping) and table:
-            texts = {name: _prior_text(prior) for name, prior in table.items()}
+            texts = {name: prior_text(prior) for name, prior in table.items()}
             lines += ["", f"[priors.{key}]", *_pairs(texts)]
     return lines
 
 
-def _prior_text(prior: Prior) -> str:
+def prior_text(prior: Prior) -> str:
     """Write a prior so that ``parse_prior`` reads back the same numbers."""
     inside = ", ".join(f"{f.name}={getattr(prior, f.name)!r}" for f in fields(prior))
     return f"{type(prior).__name__}({inside})"
