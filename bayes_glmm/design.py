@@ -1,0 +1,433 @@
+"""Formula and data become arrays: response, fixed-effect columns, random-effect blocks.
+
+The linear predictor of the model is ``eta = offset + X beta + sum_g Z_g b_g[index_g]``.
+This is the only module that hands anything to formulaic.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+from formulaic import ModelSpec
+
+from .columns import (
+    DataError,
+    Grouping,
+    as_factor,
+    as_frame,
+    as_numbers,
+    check_finite,
+    check_group_names,
+    check_names,
+    column_of,
+    complete_rows,
+    elementwise,
+    is_factor,
+    levels_of,
+    make_grouping,
+    operand,
+)
+from .expression import ELEMENTWISE
+from .formula import Formula
+from .rank import check_rank
+from .response import make_response
+
+__all__ = ["DataError", "Design", "GroupBlock", "build_design"]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupBlock:
+    """All random effects on one grouping factor.
+
+    Attributes
+    ----------
+    group : str
+        ``"herd"``, ``"batch:cask"``.
+    columns : tuple of str
+        Names of the q random-effect columns.
+    levels : tuple of str
+        Labels of the levels.
+    index : ndarray of shape (n,), int64
+        Level of each row.
+    Z : ndarray of shape (n, q)
+        Row i adds ``Z[i] @ b[index[i]]`` to the linear predictor.
+    blocks : tuple of tuple of int
+        Partition of the columns into sets that may be correlated: ``((0, 1),)`` for
+        ``(x | g)``, ``((0,), (1,))`` for ``(x || g)``.
+    """
+
+    group: str
+    columns: tuple[str, ...]
+    levels: tuple[str, ...]
+    index: np.ndarray
+    Z: np.ndarray
+    blocks: tuple[tuple[int, ...], ...]
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return len(self.levels)
+
+    @property
+    def q(self) -> int:
+        """Number of random-effect columns."""
+        return len(self.columns)
+
+    @functools.cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Correlated pairs (i, j), i > j, column by column of the lower triangle."""
+        return tuple(
+            (i, j) for block in self.blocks for k, j in enumerate(block) for i in block[k + 1 :]
+        )
+
+    @property
+    def pair_names(self) -> tuple[str, ...]:
+        """Names of the correlated pairs, ``"Intercept~x"``."""
+        return tuple(f"{self.columns[j]}~{self.columns[i]}" for i, j in self.pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """How a right-hand side became columns, kept for new data."""
+
+    names: tuple[str, ...]
+    spec: ModelSpec | None  # None for "1" and "0", which need no data
+
+    def matrix(self, frame: pd.DataFrame) -> np.ndarray:
+        """Columns for these rows, shape (n, len(names))."""
+        if self.spec is None:
+            return np.ones((len(frame), len(self.names)))
+        return _materialise(self.spec, frame)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Recipe:
+    """Everything learned from the data that new data are coded with."""
+
+    levels: Mapping[str, pd.Index]
+    fixed: _Columns
+    random: tuple[tuple[Grouping, tuple[_Columns, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The arrays of a model; rows are sorted stably by the largest grouping factor.
+
+    Attributes
+    ----------
+    formula : Formula
+    frame : DataFrame
+        The rows used, in the user's order and with the user's index.
+    order : ndarray of shape (n,), int64
+        ``array_sorted = array_user[order]``.
+    y : ndarray of shape (n,)
+        Response: values, counts, or successes.
+    trials : ndarray of shape (n,)
+        Trials of ``cbind`` and ``p`` responses, else ones.
+    offset : ndarray of shape (n,)
+        Sum of the offsets, on the link scale.
+    X : ndarray of shape (n, p)
+        Fixed-effect columns.
+    terms : tuple of str
+        Their names, formulaic's: ``"Intercept"``, ``"period[T.2]"``.
+    groups : tuple of GroupBlock
+        One per grouping factor, in the order of the formula.
+    response_name : str
+        The response as written.
+    response_levels : tuple of str
+        For a two-level response, what 0 and 1 stand for; else empty.
+    n_dropped : int
+        Rows left out for missing values.
+    dropped_columns : tuple of str
+        Columns of the formula in which values were missing.
+
+    Notes
+    -----
+    All arrays are C-contiguous and cannot be written to.
+    """
+
+    formula: Formula
+    frame: pd.DataFrame = field(repr=False)
+    order: np.ndarray = field(repr=False)
+    y: np.ndarray = field(repr=False)
+    trials: np.ndarray = field(repr=False)
+    offset: np.ndarray = field(repr=False)
+    X: np.ndarray = field(repr=False)
+    terms: tuple[str, ...]
+    groups: tuple[GroupBlock, ...] = field(repr=False)
+    response_name: str
+    response_levels: tuple[str, ...]
+    n_dropped: int
+    dropped_columns: tuple[str, ...]
+    recipe: _Recipe = field(repr=False)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+    @property
+    def p(self) -> int:
+        """Number of fixed-effect columns."""
+        return self.X.shape[1]
+
+    @property
+    def largest(self) -> int:
+        """Position of the grouping factor with most levels, the first among equals.
+
+        Raises
+        ------
+        ValueError
+            Without grouping factors.
+        """
+        return int(np.argmax([block.n_levels for block in self.groups]))
+
+    def in_user_order(self) -> Design:
+        """Return the same rows in the user's order, with ``order`` the identity."""
+        back = np.empty_like(self.order)
+        back[self.order] = np.arange(self.n)
+        return _reorder(self, back, np.arange(self.n))
+
+    def to_user(self, array: np.ndarray) -> np.ndarray:
+        """Rows of an array of shape (n, …) put back into the user's order."""
+        array = np.asarray(array)
+        if array.shape[:1] != (self.n,):
+            raise ValueError(
+                f"Got {array.shape[:1]} rows, needed {self.n}: pass one value per row."
+            )
+        back = np.empty_like(array)
+        back[self.order] = array
+        return back
+
+    def new_data(
+        self, frame: Any, *, new_levels: Literal["raise", "zero"] = "raise"
+    ) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        """Columns of the model for other rows.
+
+        Transforms that learned from the data (``scale``, ``poly``, splines) keep what
+        they learned.  The response need not be present.
+
+        Parameters
+        ----------
+        frame : DataFrame or what `build_design` takes
+        new_levels : {"raise", "zero"}
+            A level of a grouping factor that the model has not seen raises, or gets
+            index -1 (a group effect of zero).
+
+        Returns
+        -------
+        X : ndarray of shape (m, p)
+        offset : ndarray of shape (m,)
+        groups : list of (index, Z), shapes (m,) and (m, q)
+            All in the order of `frame`.
+
+        Raises
+        ------
+        DataError
+            For absent columns, missing values, and levels of factors not seen before.
+        """
+        if new_levels not in ("raise", "zero"):
+            raise ValueError(f"new_levels is {new_levels!r}: use 'raise' or 'zero'.")
+        data = as_frame(frame)
+        names = (*self.formula.variables, *self.formula.grouping)
+        check_names(data, names)
+        complete_rows(data, names, "raise")
+        values = _predictors(data, self.formula, self.recipe.levels)
+        groups = []
+        for grouping, pieces in self.recipe.random:
+            index = grouping.index(data)
+            if new_levels == "raise" and (index < 0).any():
+                _raise_unseen(data, grouping, index < 0)
+            groups.append((index, np.hstack([piece.matrix(values) for piece in pieces])))
+        return self.recipe.fixed.matrix(values), _offset(values, self.formula), groups
+
+
+def build_design(
+    formula: Formula, data: Any, *, missing: Literal["raise", "drop"] = "raise"
+) -> Design:
+    """Build the arrays of a model from its formula and data.
+
+    Parameters
+    ----------
+    formula : Formula
+    data : DataFrame, dict of columns, list of records, or a frame with ``to_pandas()``
+        It is copied.
+    missing : {"raise", "drop"}
+        What happens to rows with a missing value in any column of the formula.
+
+    Raises
+    ------
+    DataError
+        When the data do not fit the formula: the message names columns and rows.
+    """
+    if missing not in ("raise", "drop"):
+        raise ValueError(f"missing is {missing!r}: use 'raise' or 'drop'.")
+    whole = as_frame(data)
+    names = tuple(dict.fromkeys((*formula.response.names, *formula.variables, *formula.grouping)))
+    check_names(whole, names)
+    frame = complete_rows(whole, names, missing)
+    y, trials, response_levels = make_response(frame, formula.response)
+    levels = _factor_levels(frame, formula)
+    values = _predictors(frame, formula, levels)
+    X, fixed = _build_columns(formula.fixed, values)
+    check_finite(X, fixed.names, frame)
+    check_rank(X, fixed.names)
+    built = [_build_group(frame, values, formula, columns) for columns in _factors(formula)]
+    groups = tuple(block for block, _ in built)
+    check_group_names([block.group for block in groups])
+    n = np.arange(len(frame))
+    design = Design(
+        formula=formula,
+        frame=frame,
+        order=n,
+        y=y,
+        trials=trials,
+        offset=_offset(values, formula),
+        X=X,
+        terms=fixed.names,
+        groups=groups,
+        response_name=formula.response.text,
+        response_levels=response_levels,
+        n_dropped=len(whole) - len(frame),
+        dropped_columns=tuple(name for name in names if column_of(whole, name).isna().any()),
+        recipe=_Recipe(levels, fixed, tuple(recipe for _, recipe in built)),
+    )
+    order = np.argsort(groups[design.largest].index, kind="stable") if groups else n
+    return _reorder(design, order, order)
+
+
+def _reorder(design: Design, rows: np.ndarray, order: np.ndarray) -> Design:
+    """Take the rows of every array in the given sequence."""
+
+    def take(array: np.ndarray) -> np.ndarray:
+        taken = np.ascontiguousarray(array[rows])
+        taken.setflags(write=False)
+        return taken
+
+    order = np.array(order, dtype=np.int64)
+    order.setflags(write=False)
+    groups = tuple(replace(b, index=take(b.index), Z=take(b.Z)) for b in design.groups)
+    arrays = {name: take(getattr(design, name)) for name in ("y", "trials", "offset", "X")}
+    return replace(design, order=order, groups=groups, **arrays)
+
+
+def _factor_levels(frame: pd.DataFrame, formula: Formula) -> dict[str, pd.Index]:
+    """Levels that occur, for each column of the predictor that is a factor."""
+    levels = {
+        name: levels_of(column_of(frame, name))
+        for name in formula.variables
+        if name in formula.coded or is_factor(column_of(frame, name))
+    }
+    for name, found in levels.items():
+        if len(found) < 2:
+            raise DataError(
+                f"The factor '{name}' has one level ('{found[0]}') in the rows used: "
+                "drop it from the formula."
+            )
+    return levels
+
+
+def _predictors(
+    frame: pd.DataFrame, formula: Formula, levels: Mapping[str, pd.Index]
+) -> pd.DataFrame:
+    """Only the columns that the predictor uses, as categoricals and float64."""
+    return pd.DataFrame(
+        {
+            name: as_factor(column_of(frame, name), levels[name])
+            if name in levels
+            else as_numbers(column_of(frame, name), frame)
+            for name in formula.variables
+        },
+        index=frame.index,
+    )
+
+
+def _offset(values: pd.DataFrame, formula: Formula) -> np.ndarray:
+    columns = {name: operand(column_of(values, name), values) for name in values.columns}
+    total = np.zeros(len(values))
+    for text in formula.offsets:
+        total += elementwise(text, columns, values)
+    return total
+
+
+def _build_columns(rhs: str, values: pd.DataFrame) -> tuple[np.ndarray, _Columns]:
+    if rhs in ("0", "1"):
+        columns = _Columns(("Intercept",) * int(rhs), None)
+        return columns.matrix(values), columns
+    matrix, spec = _materialise(rhs, values)
+    return matrix, _Columns(tuple(spec.column_names), spec)
+
+
+def _materialise(spec: str | ModelSpec, values: pd.DataFrame) -> tuple[np.ndarray, ModelSpec]:
+    """Let formulaic build the columns of a checked right-hand side.
+
+    Raises
+    ------
+    DataError
+        Where a transform cannot be computed for these values.
+    """
+    source = ModelSpec.from_spec(spec) if isinstance(spec, str) else spec
+    try:
+        with np.errstate(all="ignore"):
+            built = source.get_model_matrix(
+                values, context=ELEMENTWISE, na_action="ignore", output="numpy"
+            )
+    except Exception as error:  # formulaic wraps whatever a transform raises
+        text = spec if isinstance(spec, str) else " + ".join(map(str, spec.formula))
+        reason = str(error.__cause__ or error).split("\n")[0]
+        raise DataError(
+            f"The columns of '{text}' cannot be computed ({reason}): change the term or the data."
+        ) from error
+    return np.array(built, dtype=np.float64, order="C"), cast(ModelSpec, built.model_spec)
+
+
+def _factors(formula: Formula) -> list[tuple[str, ...]]:
+    """Distinct grouping factors in formula order; a:b and b:a are one."""
+    found = {frozenset(term.group): term.group for term in reversed(formula.random)}
+    first = dict.fromkeys(frozenset(term.group) for term in formula.random)
+    return [found[key] for key in first]
+
+
+def _build_group(
+    frame: pd.DataFrame, values: pd.DataFrame, formula: Formula, columns: tuple[str, ...]
+) -> tuple[GroupBlock, tuple[Grouping, tuple[_Columns, ...]]]:
+    """Collect every random term on one grouping factor."""
+    grouping, index = make_grouping(frame, columns)
+    matrices, pieces, blocks = [], [], []
+    width = 0
+    for term in formula.random:
+        if set(term.group) != set(columns):
+            continue
+        matrix, piece = _build_columns(term.columns, values)
+        check_finite(matrix, piece.names, frame)
+        matrices.append(matrix)
+        pieces.append(piece)
+        blocks.append(tuple(range(width, width + matrix.shape[1])))
+        width += matrix.shape[1]
+    names = tuple(name for piece in pieces for name in piece.names)
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        instead = "(0 + x | g)" if repeated[0] == "Intercept" else "each column once"
+        raise DataError(
+            f"The random effect '{repeated[0]}' stands twice on '{grouping.name}': "
+            f"write {instead} in the second term."
+        )
+    block = GroupBlock(
+        grouping.name, names, grouping.labels, index, np.hstack(matrices), tuple(blocks)
+    )
+    return block, (grouping, tuple(pieces))
+
+
+def _raise_unseen(frame: pd.DataFrame, grouping: Grouping, unseen: np.ndarray) -> None:
+    rows = frame.loc[unseen, list(grouping.columns)].drop_duplicates().astype(str)
+    labels = [":".join(row) for row in rows.to_numpy()]
+    raise DataError(
+        f"The level{'s' if len(labels) > 1 else ''} {', '.join(labels[:5])}"
+        f"{', …' * (len(labels) > 5)} of '{grouping.name}' {'were' if len(labels) > 1 else 'was'} "
+        "not in the data of the model: pass new_levels='zero' to predict at a group effect of zero."
+    )
