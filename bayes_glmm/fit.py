@@ -95,6 +95,19 @@ class Variance:
     estimate: np.ndarray
     std_error: np.ndarray
 
+    def of(self, group: str) -> tuple[np.ndarray, np.ndarray]:
+        """SDs and correlations of one grouping factor."""
+        return tuple(
+            np.array(
+                [
+                    x
+                    for c, x in zip(self.components, self.estimate, strict=True)
+                    if c.kind == kind and c.group == group
+                ]
+            )
+            for kind in ("sd", "corr")
+        )
+
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Wald limits, on the log scale for SDs and on Fisher's z for correlations."""
         z = ndtri(0.5 + level / 2)
