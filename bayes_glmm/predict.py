@@ -80,6 +80,7 @@ def _rows(fit: Fit, data, new_levels):
         d = design.in_user_order()
         blocks = [(g.group, g.index, g.Z) for g in d.groups]
         return d.X, d.offset, blocks, d.frame.index
+    data = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
     X, offset, parts = design.new_data(data, new_levels=new_levels)
     named = zip(design.groups, parts, strict=True)
     return X, offset, [(g.group, *part) for g, part in named], data.index
