@@ -54,8 +54,9 @@ clean:
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PY) -c 'import sys; v = sys.version_info; found = "%d.%d.%d" % tuple(v[:3]); v >= (3, 12) or sys.exit("bayes_glmm needs Python 3.12 or newer, but $(PY) is Python " + found + ": name a newer one, as in make report PY=/path/to/python3.12")' \
-	  || { status=$$?; test $$status -eq 1 || echo "bayes_glmm needs Python 3.12 or newer, but $(PY) does not run here: install it, or name it as in make report PY=/path/to/python3.12"; exit 1; }
+	@found=$$($(PY) -c 'import sys; print("%d.%d.%d" % tuple(sys.version_info[:3]))' 2>/dev/null) \
+	  && found="is Python $$found" || found="does not run here"; \
+	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null || { echo "bayes_glmm needs Python 3.12 or newer, but $(PY) $$found: name a newer one, as in make report PY=/path/to/python3.12" >&2; exit 1; }
 	@echo "Installing bayes_glmm into $(VENV) (some minutes the first time) ..." >&2
 	@$(PY) -m venv $(VENV)
 	@$(PIP) --editable '.[test]'
