@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from .expression import evaluate
+from .expression import evaluate, shorten
 
 _RESERVED = ("chain", "draw", "term", "observation", "beta", "dispersion")
 
@@ -40,7 +40,7 @@ def as_frame(data: Any) -> pd.DataFrame:
         frame = _build_frame(data)
     else:
         raise DataError(
-            f"The data are a {type(data).__name__}: give a pandas or polars DataFrame, "
+            f"The data are of type {type(data).__name__}: give a pandas or polars DataFrame, "
             "a dict of columns or a list of records."
         )
     repeated = frame.columns[frame.columns.duplicated()]
@@ -78,11 +78,12 @@ def check_names(frame: pd.DataFrame, names: Iterable[str]) -> None:
     for name in names:
         if name in frame.columns:
             continue
-        close = difflib.get_close_matches(name, columns, n=1)
+        folded = {column.casefold(): column for column in columns}
+        close = difflib.get_close_matches(name.casefold(), folded, n=1)
         listed = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
         raise DataError(
             f"The data have no column '{name}'"
-            + (f", did you mean '{close[0]}'" if close else "")
+            + (f", did you mean '{folded[close[0]]}'" if close else "")
             + f": the columns are {listed}."
         )
 
@@ -227,7 +228,7 @@ def elementwise(text: str, columns: Mapping[str, Any], frame: pd.DataFrame) -> n
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(evaluate(text, columns), dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, ArithmeticError):
         raise DataError(
             f"The expression '{text}' cannot be computed: arithmetic needs numbers, and text "
             "can only be compared by == and !=, so convert the columns."
@@ -243,7 +244,7 @@ def check_finite(values: np.ndarray, names: Sequence[str], frame: pd.DataFrame) 
     if bad.any():
         column = int(np.argmax(bad.any(axis=0)))
         raise DataError(
-            f"The values of '{names[column]}' are not finite in "
+            f"The values of {shorten(names[column])} are not finite in "
             f"{row_labels(frame, bad[:, column])}: correct these rows or change the term."
         )
 

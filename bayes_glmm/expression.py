@@ -195,7 +195,9 @@ def _value(node: ast.expr, columns: Mapping[str, Any]) -> Any:
 
 def shorten(text: str) -> str:
     """Quote a piece of formula in a message: one line, at most 60 characters."""
-    text = re.sub(r"\s*([().])\s*", r"\1", " ".join(text.split())).replace(" ,", ",")
+    text = " ".join(text.split())
+    for mark in ("( ", " (", " )", " ,", " . ", "[ ", " ]"):
+        text = text.replace(mark, mark.strip())
     return f"'{text if len(text) <= 60 else text[:57] + '…'}'"
 
 
@@ -245,9 +247,7 @@ class _Gate:
                     "use arithmetic and the functions " + ", ".join(_functions(self.learned)),
                 )
 
-    def column(self, node: ast.expr, kind: list[str]) -> None:
-        if not isinstance(node, ast.Name) or node.id.startswith("__"):
-            raise self.refuse(shorten(ast.unparse(node)), "name a column of the data")
+    def column(self, node: ast.Name, kind: list[str]) -> None:
         kind.append(node.id)
         self.names.append(node.id)
 

@@ -194,9 +194,10 @@ def _response(tokens: list[Token], reader: Reader) -> Response:
         return Response("plain", only.text, None, only.names)
     pieces = [piece[i > 0 :] for i, piece in enumerate(split(tokens[2:-1], ","))]
     if len(pieces) != 2 or not all(pieces):
+        given = sum(map(bool, pieces))
         other = "failures" if kind == "cbind" else "trials"
         raise FormulaError(
-            f"{kind}() takes two columns, got {len(pieces)}: write {kind}(successes, {other})."
+            f"{kind}() takes two columns, got {given}: write {kind}(successes, {other})."
         )
     first, second = (reader.response(piece) for piece in pieces)
     names = tuple(dict.fromkeys(first.names + second.names))

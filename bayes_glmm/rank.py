@@ -14,7 +14,10 @@ def check_rank(X: np.ndarray, names: tuple[str, ...]) -> None:
     """Raise DataError, naming the columns, when some are combinations of others."""
     zero = [name for name, column in zip(names, X.T, strict=True) if not column.any()]
     if zero:
-        raise DataError(f"The column '{zero[0]}' is zero in every row: drop it from the formula.")
+        raise DataError(
+            f"The fixed-effect column '{zero[0]}' is zero in every row, so it has no coefficient: "
+            "drop the term, or combine levels that never occur together."
+        )
     scaled = X / np.sqrt((X**2).sum(axis=0))
     if _independent(scaled):
         return
@@ -26,12 +29,12 @@ def check_rank(X: np.ndarray, names: tuple[str, ...]) -> None:
             continue
         weights = np.linalg.lstsq(scaled[:, kept], scaled[:, j], rcond=None)[0]
         others = [names[k] for k, w in zip(kept, weights, strict=True) if abs(w) > 1e-7]
-        reports.append(f"'{names[j]}' of {', '.join(repr(other) for other in others)}")
+        reports.append(f"'{names[j]}' is a combination of {', '.join(map(repr, others))}")
+    cubic = any(name.startswith(("cr(", "cs(", "cc(")) for name in names)
+    spline = ", or give the cubic spline constraints='center'" if cubic else ""
     raise DataError(
         f"The {len(names)} fixed-effect columns have rank {len(kept)} in {len(X)} rows: "
-        f"{'; '.join(reports[:5])}{' …' * (len(reports) > 5)} "
-        f"{'is a combination' if len(reports) == 1 else 'are combinations'}: drop terms, "
-        "or give splines constraints='center'."
+        f"{'; '.join(reports[:5])}{'; …' * (len(reports) > 5)}; drop terms{spline}."
     )
 
 

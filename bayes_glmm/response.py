@@ -40,7 +40,7 @@ def make_response(
         more than the trials: the message names the rows.
     """
     ones = np.ones(len(frame))
-    if response.kind == "plain" and response.first in frame.columns:
+    if response.kind == "plain" and response.names == (response.first,):
         column = column_of(frame, response.first)
         if is_factor(column):
             y, levels = _two_levels(column)

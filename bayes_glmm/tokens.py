@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
+from unicodedata import is_normalized
 
 from .expression import FormulaError
 
@@ -57,6 +58,8 @@ def tokenise(text: str) -> list[Token]:
                 "with unusual names, as in data.rename(columns={'old name': 'new_name'})."
             )
         position = found.end()
+        if found.lastgroup == "name":
+            _check_name(found[0])
         _match(found[0], opened)
         if found.lastgroup != "space":
             tokens.append(Token(found.lastgroup, "**" if found[0] == "^" else found[0]))
@@ -65,6 +68,15 @@ def tokenise(text: str) -> list[Token]:
             f"The formula ends without a closing {opened[-1]}: match the parentheses."
         )
     return tokens
+
+
+def _check_name(name: str) -> None:
+    """Refuse names that Python reads in its own way."""
+    if name.startswith("__") or not is_normalized("NFKC", name):
+        raise FormulaError(
+            f"The name '{name}' means something else to Python: rename the column, without "
+            "leading '__' and without ligatures or raised letters."
+        )
 
 
 def _match(mark: str, opened: list[str]) -> None:
