@@ -24,7 +24,7 @@ help:
 	@echo "make clean     remove $(VENV) and caches; reports stay"
 
 report: $(INSTALLED)
-	@$(BIN)/bayes-glmm compare models/cbpp.toml --out reports/cbpp
+	@$(BIN)/bayes-glmm compare models/cbpp.toml
 
 reports: $(INSTALLED)
 	@$(BIN)/bayes-glmm compare $(MODELS)

@@ -5,6 +5,7 @@ failed, 2 bad input. What a command needs is imported inside it, so that ``--hel
 ``datasets`` answer at once.
 """
 
+import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -119,7 +120,7 @@ def compare(
         try:
             with _one_sentence(FAILED, debug):
                 comparison = _compared(specified, chosen)
-                page = _write(loaded, comparison, out or Path("reports") / loaded.name, command)
+                page = _write(loaded, comparison, out, command)
                 print(f"{comparison!r}\n\nThe report is in {page}", flush=True)
                 _say_failures(comparison)
                 failed |= bool(comparison.failures)
@@ -240,12 +241,16 @@ def _compared(model: "GLMM", methods: list["Method"]) -> "Comparison":
         return compare(fit_all(model, methods, stage))
 
 
-def _write(loaded: "ModelFile", comparison: "Comparison", out: Path, command: str) -> Path:
-    from .report import write_report
+def _write(loaded: "ModelFile", comparison: "Comparison", out: Path | None, command: str) -> Path:
+    """Write the report, in reports/NAME and its index unless ``out`` names another folder."""
+    from .report import write_index, write_report
 
-    with _progress(1) as stage:
-        stage("report")
-        return write_report(loaded, comparison, out, command)
+    folder = out or Path("reports") / loaded.name
+    with _progress() as stage:
+        page = write_report(loaded, comparison, folder, command, stage)
+        if out is None:
+            write_index(folder.parent)
+    return page
 
 
 # ---- stdout and stderr ----------------------------------------------------------------------
@@ -270,21 +275,24 @@ def _one_sentence(code: int, debug: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
+def _progress(total: int | None = None) -> Iterator[Callable[[str], None]]:
     """Give a function that announces stages: a bar on a terminal, elsewhere a line each."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        count = iter(range(1, total + 1))
-        yield lambda label: _say(f"[{next(count)}/{total}] {label} ...")
+        numbers = itertools.count(1)
+        yield lambda label: _say(f"[{next(numbers)}{f'/{total}' if total else ''}] {label} ...")
         return
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), "{task.description}", MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total, completed=-1)
-        yield lambda label: bar.update(task, description=label, advance=1)
+        task = bar.add_task("", total=None)
+        numbers = itertools.count(1)
+        yield lambda label: bar.update(
+            task, description=f"{next(numbers)}{f' of {total}' if total else ''}  {label}"
+        )
 
 
 def _say(text: str) -> None:
