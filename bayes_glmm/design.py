@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
+from formulaic.transforms import C
 
 from .columns import (
     DataError,
@@ -275,7 +276,6 @@ def build_design(
     levels = _factor_levels(frame, formula)
     values = _predictors(frame, formula, levels)
     X, fixed = _build_columns(formula.fixed, values)
-    check_finite(X, fixed.names, frame)
     check_rank(X, fixed.names)
     built = [_build_group(frame, values, formula, columns) for columns in _factors(formula)]
     groups = tuple(block for block, _ in built)
@@ -335,16 +335,24 @@ def _factor_levels(frame: pd.DataFrame, formula: Formula) -> dict[str, pd.Index]
 def _predictors(
     frame: pd.DataFrame, formula: Formula, levels: Mapping[str, pd.Index]
 ) -> pd.DataFrame:
-    """Only the columns that the predictor uses, as categoricals and float64."""
-    return pd.DataFrame(
-        {
-            name: as_factor(column_of(frame, name), levels[name])
-            if name in levels
-            else as_numbers(column_of(frame, name), frame)
-            for name in formula.variables
-        },
-        index=frame.index,
-    )
+    """Only the columns that the predictor uses, as categoricals and float64.
+
+    Numbers are float64 because powers and products of integers would wrap around.
+    """
+    values = {}
+    for name in formula.variables:
+        column = column_of(frame, name)
+        if name in levels:
+            values[name] = as_factor(column, levels[name])
+        if name not in levels or (name in formula.plain and not is_factor(column)):
+            values[name] = as_numbers(column, frame)
+    return pd.DataFrame(values, index=frame.index)
+
+
+def _code(values: Any, contrasts: Any = None) -> Any:
+    """``C()``: a column that is also used as a number keeps integer names for its levels."""
+    whole = values.dtype == np.float64 and bool((values == np.floor(values)).all())
+    return C(values.astype(np.int64) if whole else values, contrasts)
 
 
 def _offset(values: pd.DataFrame, formula: Formula) -> np.ndarray:
@@ -363,6 +371,9 @@ def _build_columns(rhs: str, values: pd.DataFrame) -> tuple[np.ndarray, _Columns
     return matrix, _Columns(tuple(spec.column_names), spec)
 
 
+_CONTEXT = {**ELEMENTWISE, "C": _code}
+
+
 def _materialise(spec: str | ModelSpec, values: pd.DataFrame) -> tuple[np.ndarray, ModelSpec]:
     """Let formulaic build the columns of a checked right-hand side.
 
@@ -375,7 +386,7 @@ def _materialise(spec: str | ModelSpec, values: pd.DataFrame) -> tuple[np.ndarra
     try:
         with np.errstate(all="ignore"):
             built = source.get_model_matrix(
-                values, context=ELEMENTWISE, na_action="ignore", output="numpy"
+                values, context=_CONTEXT, na_action="ignore", output="numpy"
             )
     except Exception as error:  # formulaic wraps whatever a transform raises
         text = spec if isinstance(spec, str) else " + ".join(map(str, spec.formula))
@@ -383,7 +394,10 @@ def _materialise(spec: str | ModelSpec, values: pd.DataFrame) -> tuple[np.ndarra
         raise DataError(
             f"The columns of '{text}' cannot be computed ({reason}): change the term or the data."
         ) from error
-    return np.array(built, dtype=np.float64, order="C"), cast(ModelSpec, built.model_spec)
+    matrix = np.array(built, dtype=np.float64, order="C")
+    built_spec = cast(ModelSpec, built.model_spec)
+    check_finite(matrix, built_spec.column_names, values)
+    return matrix, built_spec
 
 
 def _factors(formula: Formula) -> list[tuple[str, ...]]:
@@ -404,7 +418,6 @@ def _build_group(
         if set(term.group) != set(columns):
             continue
         matrix, piece = _build_columns(term.columns, values)
-        check_finite(matrix, piece.names, frame)
         matrices.append(matrix)
         pieces.append(piece)
         blocks.append(tuple(range(width, width + matrix.shape[1])))

@@ -95,8 +95,8 @@ class Expression:
         The expression written afresh from its checked tree.
     names : tuple of str
         Columns it uses, in order of appearance.
-    coded : frozenset of str
-        Columns that ``C()`` makes a factor and that are used in no other way here.
+    coded, plain : frozenset of str
+        Columns used inside ``C()``, and those used otherwise.
     calls : frozenset of str
         Functions it calls.
     """
@@ -104,6 +104,7 @@ class Expression:
     text: str
     names: tuple[str, ...]
     coded: frozenset[str]
+    plain: frozenset[str]
     calls: frozenset[str]
 
 
@@ -134,7 +135,8 @@ def check_expression(text: str, *, learned: bool = False) -> Expression:
     return Expression(
         ast.unparse(tree),
         tuple(dict.fromkeys(gate.names)),
-        frozenset(gate.coded) - frozenset(gate.plain),
+        frozenset(gate.coded),
+        frozenset(gate.plain),
         frozenset(gate.calls),
     )
 

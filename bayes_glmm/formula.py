@@ -85,7 +85,9 @@ class Formula:
     variables : tuple of str
         Columns of the data that the predictor (fixed, offsets, random) uses as values.
     coded : frozenset of str
-        Those of `variables` that are used only inside ``C()``.
+        Those of `variables` that are used inside ``C()``.
+    plain : frozenset of str
+        Those that are used otherwise; a column may be in both.
     """
 
     text: str
@@ -95,6 +97,7 @@ class Formula:
     random: tuple[RandomTerm, ...]
     variables: tuple[str, ...]
     coded: frozenset[str]
+    plain: frozenset[str]
 
     @property
     def grouping(self) -> tuple[str, ...]:
@@ -148,7 +151,8 @@ def parse_formula(text: str) -> Formula:
         tuple(offsets),
         tuple(random),
         tuple(reader.names),
-        frozenset(reader.coded - reader.plain),
+        frozenset(reader.coded),
+        frozenset(reader.plain),
     )
 
 

@@ -63,7 +63,7 @@ class Reader:
         self.names.update(dict.fromkeys(found.names))
         self.calls |= found.calls
         self.coded |= found.coded
-        self.plain |= set(found.names) - found.coded
+        self.plain |= found.plain
 
     def check_shadowing(self, response: Iterable[str]) -> None:
         """Raise FormulaError when one name is both a column and a function."""

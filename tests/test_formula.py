@@ -109,8 +109,9 @@ def test_offsets_are_split_off_and_kept_in_order():
 
 def test_columns_only_inside_c_are_told_from_numbers():
     found = parse_formula("y ~ C(year) + C(site) + site + (1 | g)")
-    assert found.coded == {"year"}
-    assert set(found.variables) == {"year", "site"}
+    assert found.coded == {"year", "site"}
+    assert found.plain == {"site"}
+    assert found.variables == ("year", "site")
 
 
 def test_response_writes_itself():
