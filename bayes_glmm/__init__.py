@@ -24,7 +24,7 @@ _HOME = {
     "load_fit": "fit",
     "build_graph": "bayesian.graph",
     "check_propriety": "propriety",
-    "compare": "compare",
+    "compare": "comparison",
     "boundary_test": "frequentist.inference",
     **dict.fromkeys(("GLM", "ML", "PQL", "GEE", "NUTS", "Method", "NotServedError"), "methods"),
     **dict.fromkeys(("Fit", "Message"), "fit"),

@@ -19,7 +19,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .compare import Comparison
+    from .comparison import Comparison
     from .fit import Fit
     from .methods import Method
     from .model import GLMM
@@ -235,7 +235,7 @@ def _with_options(methods: tuple["Method", ...], options: dict[str, Any]) -> lis
 
 def _compared(model: "GLMM", methods: list["Method"]) -> "Comparison":
     """Fit by every method, with progress."""
-    from .compare import compare, fit_all
+    from .comparison import compare, fit_all
 
     with _progress(len(methods)) as stage:
         return compare(fit_all(model, methods, stage))

@@ -61,8 +61,10 @@ def _parameters(fit, rng, beta: str) -> dict[str, np.ndarray]:
     components = () if fit.variance is None else fit.variance.components
     estimate = np.zeros(0) if fit.variance is None else fit.variance.estimate
     corr = np.array([c.kind == "corr" for c in components], bool)
-    with np.errstate(divide="ignore"):
-        centre = np.where(corr, np.arctanh(np.where(corr, estimate, 0)), np.log(estimate))
+    with np.errstate(divide="ignore"):  # the log of an SD on the boundary is -inf
+        centre = np.where(
+            corr, np.arctanh(np.where(corr, estimate, 0)), np.log(np.where(corr, 1, estimate))
+        )
     covariance = fit.joint_cov if fit.joint_cov is not None else np.asarray(fit.vcov())
     moves = np.isfinite(np.diag(covariance))
     noise = np.zeros((CHAINS, DRAWS, p + len(components)))

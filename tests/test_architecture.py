@@ -27,7 +27,7 @@ LAYERS = (
     {"design"},
     {"model", "modelfile"},
     {"bayesian", "frequentist", "propriety", "datatree"},
-    {"storage", "estimands", "predict", "compare", "sensitivity", "study"},
+    {"storage", "estimands", "predict", "comparison", "sensitivity", "study"},
     {"report"},
     {"cli"},
     {"__main__"},

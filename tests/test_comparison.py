@@ -1,0 +1,130 @@
+"""Comparison tables: what is in them, and what never is."""
+
+import pandas as pd
+import pytest
+from standin import asymptotic_fit, posterior_fit, slope_model
+
+import bayes_glmm as bg
+from bayes_glmm.comparison import Failure, fit_all
+from bayes_glmm.methods import GLM, Method
+
+
+class Broken(GLM):
+    """A method whose engine fails."""
+
+    engine = "standin:no_such_engine"
+
+
+def test_a_row_per_method_and_parameter():
+    frame = bg.compare([asymptotic_fit(), posterior_fit()]).to_frame()
+    assert list(frame["label"].value_counts()) == [6, 6]
+    first = frame.groupby("label", sort=False).first()
+    assert list(first["interval_kind"]) == ["95 % Wald", "95 % equal-tailed posterior"]
+    assert first.loc["NUTS", "divergences"] == 0
+
+
+def test_population_averaged_rows_say_so_and_stand_apart():
+    model = bg.GLMM("y ~ x + (1 | g)", _binary(), family="bernoulli")
+    both = bg.compare([model.fit("glm"), model.fit("gee")])
+    frame = both.to_frame()
+    assert set(frame.loc[frame["label"].str.startswith("GEE"), "estimand"]) == {
+        "population-averaged"
+    }
+    assert list(both.by_estimand("population-averaged")) == ["GEE, exchangeable"]
+    conditional, averaged = repr(both).split("population-averaged coefficients")
+    assert "GEE" not in conditional
+    assert "GLM" not in averaged
+
+
+def test_a_failed_method_is_a_row_and_the_rest_goes_on():
+    model = bg.GLMM("y ~ x + (1 | g)", _binary(), family="bernoulli")
+    started: list[str] = []
+    results = fit_all(model, [Broken(), "gee"], started.append)
+    assert started == ["Broken", "GEE, exchangeable"]
+    assert isinstance(results[0], Failure)
+    frame = bg.compare(results).to_frame()
+    failed = frame[frame["label"] == "Broken"].iloc[0]
+    assert not failed["converged"]
+    assert "no_such_engine" in failed["message"]
+
+
+def test_a_method_that_does_not_serve_says_it_in_its_own_words():
+    model = bg.GLMM("y ~ x", _binary(), family="bernoulli")
+    (failure,) = fit_all(model, ["ml"])
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith("ML")
+    assert "GLM()" in failure.reason
+
+
+@pytest.mark.parametrize(
+    ("fits", "words"),
+    [
+        (lambda: [], "got no fits"),
+        (lambda: [asymptotic_fit(), asymptotic_fit()], "two fits labelled 'Laplace': give a dict"),
+        (lambda: [asymptotic_fit(), _other_rows()], "different responses"),
+        (lambda: [asymptotic_fit(), _other_link()], "one family and one link"),
+    ],
+)
+def test_what_does_not_compare_is_refused(fits, words):
+    with pytest.raises(ValueError, match=words):
+        bg.compare(fits())
+
+
+def test_a_dict_gives_labels_of_its_own():
+    both = bg.compare({"first": asymptotic_fit(), "second": asymptotic_fit()})
+    assert list(both.to_frame()["label"].unique()) == ["first", "second"]
+
+
+def test_methods_are_looked_up_by_name_with_a_hint():
+    with pytest.raises(ValueError, match="did you mean 'laplace'"):
+        slope_model().fit("laplase")
+    with pytest.raises(ValueError, match=r"is a class: write ML\(\)"):
+        slope_model().fit(bg.ML)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: bg.ML(nodes=0), "integer of at least 1"),
+        (lambda: bg.NUTS(chains=1), "integer of at least 2"),
+        (lambda: bg.GEE(corr="toeplitz"), "'independence' or 'exchangeable' or 'ar1'"),
+        (lambda: bg.GEE(scale=0.0), "must be positive"),
+        (lambda: bg.NUTS(target_accept=1.0), "between 0.5 and 1"),
+    ],
+)
+def test_options_are_checked_when_a_method_is_made(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_labels_tell_methods_apart():
+    labels = [m.label for m in (bg.ML(), bg.ML(nodes=1), bg.ML(nodes=9), bg.GEE(scale="n"))]
+    assert labels == ["ML", "Laplace", "ML, 9 nodes", "GEE, exchangeable, scale=n"]
+
+
+def test_a_stream_depends_on_seed_and_label_only():
+    states = [m.stream(1).generate_state(2).tolist() for m in (bg.ML(), bg.ML(), bg.PQL())]
+    assert states[0] == states[1] != states[2]
+
+
+def test_every_method_names_an_engine_that_exists():
+    for method in Method.__subclasses__():
+        assert callable(method().load())
+
+
+def _binary() -> pd.DataFrame:
+    y = [0, 1, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0]
+    return pd.DataFrame({"y": y, "x": [0.0, 1, 2] * 4, "g": list("aaabbbcccddd")})
+
+
+def _other_rows():
+    model = slope_model()
+    frame = model.design.frame.assign(y=range(12))
+    return asymptotic_fit(bg.GLMM(model.formula, frame, family="gaussian"), bg.ML(nodes=9))
+
+
+def _other_link():
+    model = slope_model()
+    frame = model.design.frame.assign(y=model.design.frame["y"].abs())
+    log = bg.GLMM(model.formula, frame, family="gaussian", link="log")
+    return asymptotic_fit(log, bg.ML(nodes=9))
