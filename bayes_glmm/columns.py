@@ -117,12 +117,11 @@ def complete_rows(frame: pd.DataFrame, names: Sequence[str], missing: str) -> pd
         With ``missing="raise"`` when values are missing, with the count by column;
         with ``missing="drop"`` when no row is left.
     """
-    absent = frame[list(names)].isna()
-    rows = absent.to_numpy().any(axis=1)
+    absent = {name: column_of(frame, name).isna().to_numpy() for name in names}
+    rows = np.any([*absent.values(), np.zeros(len(frame), dtype=bool)], axis=0)
     if not rows.any():
         return frame
-    counts = absent.sum()
-    where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    where = ", ".join(f"{name} {bad.sum()}" for name, bad in absent.items() if bad.any())
     found = f"{int(rows.sum())} of {len(frame)} rows have missing values (by column: {where})"
     if missing == "raise":
         raise DataError(f"{found}: fill them in, or drop these rows with missing='drop'.")

@@ -294,11 +294,15 @@ def build_design(
         response_name=formula.response.text,
         response_levels=response_levels,
         n_dropped=len(whole) - len(frame),
-        dropped_columns=tuple(name for name in names if column_of(whole, name).isna().any()),
+        dropped_columns=_incomplete(whole, names) if len(frame) < len(whole) else (),
         recipe=_Recipe(levels, fixed, tuple(recipe for _, recipe in built)),
     )
     order = np.argsort(groups[design.largest].index, kind="stable") if groups else n
     return _reorder(design, order, order)
+
+
+def _incomplete(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if column_of(frame, name).isna().any())
 
 
 def _reorder(design: Design, rows: np.ndarray, order: np.ndarray) -> Design:
@@ -356,8 +360,10 @@ def _code(values: Any, contrasts: Any = None) -> Any:
 
 
 def _offset(values: pd.DataFrame, formula: Formula) -> np.ndarray:
-    columns = {name: operand(column_of(values, name), values) for name in values.columns}
     total = np.zeros(len(values))
+    if not formula.offsets:
+        return total
+    columns = {name: operand(column_of(values, name), values) for name in values.columns}
     for text in formula.offsets:
         total += elementwise(text, columns, values)
     return total
