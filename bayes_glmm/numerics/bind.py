@@ -6,6 +6,9 @@ has the functions that ``parts`` names.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
+from types import CodeType, FunctionType
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,143 @@ class Bound:
 def bind_numpy(family, link) -> Bound:
     """Return the NumPy functions of a family with a link."""
     return Bound(family, link)
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A family with its link as compiled functions over blocks of rows.
+
+    All have explicit signatures and are passed to kernels as first-class functions, so that
+    one cached kernel serves every family. Arrays have one element a row.
+
+    Attributes
+    ----------
+    density
+        ``density(y, trials, eta, dispersion, l, l1, l2, l3)`` fills the last four arrays
+        with the log density (without constant) and its derivatives in ``eta``.
+    score
+        ``score(y, trials, eta, dispersion, l, l1)``: the first two only, at less cost.
+    spread
+        ``spread(y, trials, eta, dispersion, d, d1, d2)``: derivatives of ``l, l1, l2`` with
+        respect to log dispersion; zeros for families without one.
+    has_dispersion
+        Whether ``spread`` matters.
+    """
+
+    density: Any
+    score: Any
+    spread: Any
+    has_dispersion: bool
+
+
+# names in the code below that ``_rebind`` fills in
+formula: Any = None
+part0: Any = None
+part1: Any = None
+composed: Any = None
+
+
+def _compose_one(y, trials, eta, dispersion):
+    return formula(y, trials, dispersion, part0(eta))
+
+
+def _compose_two(y, trials, eta, dispersion):
+    return formula(y, trials, dispersion, part0(eta), part1(eta))
+
+
+def _density(y, trials, eta, dispersion, value, first, second, third):
+    for i in range(eta.size):
+        value[i], first[i], second[i], third[i] = composed(y[i], trials[i], eta[i], dispersion)
+
+
+def _score(y, trials, eta, dispersion, value, first):
+    for i in range(eta.size):
+        value[i], first[i], _, _ = composed(y[i], trials[i], eta[i], dispersion)
+
+
+def _spread(y, trials, eta, dispersion, value, first, second):
+    for i in range(eta.size):
+        value[i], first[i], second[i] = composed(y[i], trials[i], eta[i], dispersion)
+
+
+def _no_dispersion(y, trials, dispersion, *parts):
+    return 0.0, 0.0, 0.0
+
+
+def _rebind(function, name: str, names: dict) -> FunctionType:
+    """Give a copy of ``function`` that looks its global names up in ``names``.
+
+    The copy has a name of its own, since Numba's disk cache tells functions by their names.
+    """
+    code: CodeType = function.__code__.replace(co_name=name, co_qualname=name)
+    return FunctionType(code, names | {"__name__": function.__module__}, name)
+
+
+def _names_of(function, scalars: dict) -> dict:
+    """Find what the global names of a family's or link's function stand for in compiled code.
+
+    Raises
+    ------
+    TypeError
+        If a name is neither a known scalar function nor a number nor a plain function.
+    """
+    found = {}
+    for name in function.__code__.co_names:
+        value = scalars.get(name, function.__globals__.get(name))
+        if isinstance(value, FunctionType):
+            value = _compile_scalar(value, scalars)
+        elif name not in scalars and not isinstance(value, int | float):
+            raise TypeError(
+                f"{function.__qualname__} uses the name {name!r}, which compiled code does not "
+                f"know: use {', '.join(sorted(scalars))}, numbers and plain functions."
+            )
+        found[name] = value
+    return found
+
+
+def _compile_scalar(function, scalars: dict):
+    """Turn a bare-name function of arrays into a compiled one of scalars."""
+    from .compiled import inlined
+
+    names = _names_of(function, scalars)
+    return inlined(_rebind(function, f"scalar_{function.__name__}", names))
+
+
+def _fingerprint(*functions) -> str:
+    """Hash what functions compute, so that families defined anywhere are cached apart."""
+    digest = sha256()
+    for f in functions:
+        code = f.__code__
+        numbers = {n: f.__globals__.get(n) for n in code.co_names}
+        constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
+        numbers = {n: v for n, v in numbers.items() if isinstance(v, int | float)}
+        digest.update(repr((code.co_code, code.co_names, constants, numbers)).encode())
+    return digest.hexdigest()[:12]
+
+
+@lru_cache
+def bind_numba(family, link) -> Blocks:
+    """Compile a family with its link, or load it from the cache of compiled kernels."""
+    from . import scalar
+    from .compiled import Real, Vector, compile_function, inlined, types
+
+    words = ("exp", "log", "log1p", "expm1", "erfc", "erfcx", "where", "minimum", "maximum")
+    scalars = {word: getattr(scalar, word) for word in words} | {"abs": abs}
+    parts = [getattr(link, part) for part in family.parts]
+    spread = family.dispersion_derivatives if family.has_dispersion else _no_dispersion
+    name = f"{family.name}_{link.name}_{_fingerprint(family.log_density, spread, *parts)}"
+    compiled_parts = {f"part{i}": _compile_scalar(p, scalars) for i, p in enumerate(parts)}
+    compose = (_compose_one, _compose_two)[len(parts) - 1]
+
+    def block(template, function, n_outputs):
+        names = compiled_parts | {"formula": _compile_scalar(function, scalars)}
+        names = {"composed": inlined(_rebind(compose, f"{name}_composed", names))}
+        signature = types.void(Vector, Vector, Vector, Real, *[Vector] * n_outputs)
+        return compile_function(_rebind(template, f"{name}{template.__name__}", names), signature)
+
+    return Blocks(
+        density=block(_density, family.log_density, 4),
+        score=block(_score, family.log_density, 2),
+        spread=block(_spread, spread, 3),
+        has_dispersion=family.has_dispersion,
+    )

@@ -1,0 +1,148 @@
+"""The one Numba decorator: compiled once per machine and version, kept on disk.
+
+A kernel is compiled at its first call, not at import, and cached in a folder of the
+package's own. The folder's name is a hash of the sources of all kernels and families, the
+Numba version and the processor, because Numba by itself does not notice that a helper in
+another file has changed.
+"""
+
+import getpass
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from threading import RLock
+
+import llvmlite.binding as llvm
+import numba
+from numba import types
+from platformdirs import user_cache_path
+
+logger = logging.getLogger("bayes_glmm")
+
+# error_model="numpy": a zero division gives inf, and loops can be vectorised;
+# "contract": a*b+c may be rounded once (FMA), but sums are never reordered
+OPTIONS = {"error_model": "numpy", "nogil": True, "fastmath": {"contract", "arcp"}}
+_lock = RLock()
+
+Real = types.float64
+Integer = types.int64
+Vector = types.float64[::1]
+Matrix = types.float64[:, ::1]
+Cube = types.float64[:, :, ::1]
+Indices = types.int64[::1]
+IndexTable = types.int64[:, ::1]
+
+
+@cache
+def source_hash() -> str:
+    """Hash what compiled code depends on: our sources, the Numba version, the processor."""
+    package = Path(__file__).parents[1]
+    digest = sha256(f"{numba.__version__} {llvm.get_host_cpu_name()}".encode())
+    for file in sorted([*package.glob("numerics/*.py"), *package.glob("families/*.py")]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _private(folder: Path) -> bool:
+    """Make ``folder`` if need be; tell whether it can be written, and only by this user.
+
+    Cached machine code is loaded and run, so a folder that others may write is not trusted.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if not hasattr(os, "getuid"):
+            return True
+        status = folder.stat()
+        others = stat.S_IWGRP | stat.S_IWOTH
+        return status.st_uid == os.getuid() and not status.st_mode & others
+    except OSError:
+        return False
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "user"
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Return the folder of compiled kernels: the user's cache, else a temporary one, else None.
+
+    Anything but the first is logged, once.
+    """
+    usual = user_cache_path("bayes_glmm", appauthor=False) / "kernels" / source_hash()
+    spare = Path(tempfile.gettempdir()) / f"bayes_glmm-{_user_name()}" / source_hash()
+    first_use = not usual.exists()
+    if _private(usual):
+        if first_use:
+            logger.info("compiling the numerical kernels: a few seconds, once per version")
+        return usual
+    if _private(spare.parent) and _private(spare):
+        logger.warning("%s cannot be written: compiled kernels are kept in %s", usual, spare)
+        return spare
+    logger.warning("no folder for compiled kernels can be written: they are compiled anew")
+    return None
+
+
+@contextmanager
+def _numba_cache(folder: Path) -> Iterator[None]:
+    """Point Numba to ``folder`` while one function is set up, and back afterwards."""
+    with _lock:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(folder)
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def compile_function(function, signature):
+    """Compile ``function`` for ``signature``, or load it from the cache folder."""
+    folder = cache_folder()
+    if folder is None:
+        return numba.njit(signature, **OPTIONS)(function)
+    with _numba_cache(folder):
+        return numba.njit(signature, cache=True, **OPTIONS)(function)
+
+
+class Kernel:
+    """A function that is compiled when it is first called."""
+
+    def __init__(self, function, signature):
+        self.python = function
+        self.signature = signature
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self._compiled = None
+
+    @property
+    def compiled(self):
+        """The compiled function, made at the first request."""
+        if self._compiled is None:
+            with _lock:
+                if self._compiled is None:
+                    self._compiled = compile_function(self.python, self.signature)
+        return self._compiled
+
+    def __call__(self, *arguments):
+        return self.compiled(*arguments)
+
+
+def kernel(signature):
+    """Decorate a kernel that is called from Python: explicit signature, cached on disk."""
+    return lambda function: Kernel(function, signature)
+
+
+# a helper is compiled into its callers; inlined, or loops around it would not vectorise
+helper = numba.njit(**OPTIONS)
+inlined = numba.njit(forceinline=True, **OPTIONS)
