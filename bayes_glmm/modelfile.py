@@ -8,12 +8,9 @@ read, never evaluated. The keys are those of ``ModelFile``; every error names th
 key, and what is allowed.
 """
 
-import ast
-import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,73 +27,25 @@ from pydantic import (
     model_validator,
 )
 
-from . import priors as kinds
+from .choices import choose
 from .datasets import dataset_info, load_dataset
 from .families import get_family, get_link
 from .formula import parse_formula
 from .methods import SHORTHAND, Method
 from .priors import Prior, Priors
+from .priors.text import parse_prior, prior_text
+from .toml import pairs
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .model import GLMM
 
-__all__ = ["ModelFile", "ModelFileError", "load_model", "parse_prior", "prior_text"]
-
-# what the name of a prior in a file may be
-PRIORS = {
-    name: kind
-    for name in kinds.__all__
-    if isinstance(kind := getattr(kinds, name), type) and issubclass(kind, Prior)
-}
-del PRIORS["Prior"]
-
-LONGEST_PRIOR = 200  # characters; nothing that long is a prior
+__all__ = ["ModelFile", "ModelFileError", "load_model"]
 
 
 class ModelFileError(ValueError):
     """A model file cannot be used: one sentence per error, each with file and key."""
-
-
-def parse_prior(text: str) -> Prior:
-    """Read a prior as one writes it in Python, ``HalfStudentT(4, scale=2.5)``.
-
-    Raises
-    ------
-    ValueError
-        If the text is anything but a known prior with literal numbers.
-    """
-    call = _call(text)
-    if call is None:
-        got = repr(text)[:80]
-        raise ValueError(f"{got} is not a prior: write one such as 'HalfStudentT(4, 2.5)'.")
-    name = call.func.id  # pyright: ignore[reportAttributeAccessIssue]
-    if name not in PRIORS:
-        raise ValueError(f"{name!r} is not a prior: {_choose(name, PRIORS)}")
-    wanted = ", ".join(field.name for field in fields(PRIORS[name]))
-    try:
-        values = [ast.literal_eval(value) for value in call.args]
-        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        return PRIORS[name](*values, **named)
-    except TypeError:
-        raise ValueError(f"{text!r} does not fit: {name} takes ({wanted}).") from None
-    except ValueError as error:
-        if "malformed" not in str(error):
-            raise
-        raise ValueError(f"{text!r} does not fit: {name} takes numbers ({wanted}).") from None
-
-
-def _call(text: str) -> ast.Call | None:
-    """Parse ``Name(…)``; None for all else."""
-    if not isinstance(text, str) or len(text) > LONGEST_PRIOR:
-        return None
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        return None
-    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    return node if is_call else None  # pyright: ignore[reportReturnType]
 
 
 def _read_priors(table: Any) -> Priors:
@@ -107,7 +56,7 @@ def _read_priors(table: Any) -> Priors:
     chosen = {}
     for key, value in table.items():
         if key not in allowed:
-            raise ValueError(f"{key!r} is not a key of [priors]: {_choose(key, allowed)}")
+            raise ValueError(f"{key!r} is not a key of [priors]: {choose(key, allowed)}")
         if not key.endswith("_for"):
             chosen[key] = _prior_at(key, value)
         elif isinstance(value, Mapping):
@@ -131,12 +80,12 @@ def _read_method(entry: Any, info: ValidationInfo) -> Method:
     options = dict(entry)
     name = options.pop("name")
     if name not in SHORTHAND:
-        raise ValueError(f"{name!r} is not a method: {_choose(str(name), SHORTHAND)}")
+        raise ValueError(f"{name!r} is not a method: {choose(str(name), SHORTHAND)}")
     standard = SHORTHAND[name]
     allowed = [field.name for field in fields(standard)]
     for key in options:
         if key not in allowed:
-            what = _choose(key, allowed) if allowed else "it has none."
+            what = choose(key, allowed) if allowed else "it has none."
             raise ValueError(f"{key!r} is not an option of {name!r}: {what}")
     given = {key: getattr(standard, key) for key in allowed}
     if "seed" in allowed:
@@ -226,7 +175,7 @@ class DataSource(BaseModel):
             frame = pd.read_csv(folder / str(self.file), dtype=dict.fromkeys(factors, str))
         for column in factors:
             if column not in frame:
-                raise ValueError(f"the factor {column!r} is no column: {_choose(column, frame)}")
+                raise ValueError(f"the factor {column!r} is no column: {choose(column, frame)}")
             values: Any = frame[column]
             frame[column] = _as_factor(values, self.levels.get(column))
         return frame
@@ -367,13 +316,13 @@ class ModelFile(BaseModel):
     def to_toml(self) -> str:
         """Write the model file as text that ``load_model`` reads back to the same."""
         head = ("title", "question", "formula", "family", "link", "seed")
-        lines = _pairs({key: getattr(self, key) for key in head})
-        lines += ["", "[data]", *_pairs(self.data.model_dump(exclude_defaults=True))]
+        lines = pairs({key: getattr(self, key) for key in head})
+        lines += ["", "[data]", *pairs(self.data.model_dump(exclude_defaults=True))]
         lines += _priors_toml(self.priors)
         for method in self.methods:
-            lines += ["", "[[methods]]", *_pairs(_method_table(method))]
+            lines += ["", "[[methods]]", *pairs(_method_table(method))]
         if self.report != ReportOptions():
-            lines += ["", "[report]", *_pairs(self.report.model_dump(exclude_defaults=True))]
+            lines += ["", "[report]", *pairs(self.report.model_dump(exclude_defaults=True))]
         return "\n".join(lines) + "\n"
 
 
@@ -424,7 +373,7 @@ def _sentence(detail: Any) -> str:
     key = ".".join(str(part + 1) if isinstance(part, int) else part for part in where)
     table = _TABLES.get(where[:-1])
     if kind == "extra_forbidden" and table is not None:
-        return f"{key!r} is not a key: {_choose(str(where[-1]), table.model_fields)}"
+        return f"{key!r} is not a key: {choose(str(where[-1]), table.model_fields)}"
     if kind == "missing":
         return f"the key {key!r} is missing: every model file needs it."
     if kind == "value_error":
@@ -433,52 +382,20 @@ def _sentence(detail: Any) -> str:
     return f"{key}{got}: {detail['msg'][0].lower()}{detail['msg'][1:]}."
 
 
-def _choose(name: str, allowed: Iterable[str]) -> str:
-    """Say what is allowed, and which of it comes close."""
-    allowed = list(allowed)
-    close = get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"allowed are {', '.join(allowed)}{hint}"
-
-
 def _path(info: ValidationInfo) -> Path:
     return Path((info.context or {})["path"])
-
-
-def _pairs(table: Mapping[str, Any]) -> list[str]:
-    """Write ``key = value`` lines; None is left out."""
-    return [f"{_key(k)} = {_value(v)}" for k, v in table.items() if v is not None]
-
-
-def _key(key: str) -> str:
-    return key if key.isidentifier() and key.isascii() else _value(key)
-
-
-def _value(value: Any) -> str:
-    """Write a TOML value; JSON's strings, numbers and booleans are TOML's."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(_pairs(value)) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _priors_toml(priors: Priors) -> list[str]:
     """Write [priors] and its tables, leaving out what is the package's default."""
     given = {field.name: getattr(priors, field.name) for field in fields(priors)}
     single = {k: prior_text(v) for k, v in given.items() if isinstance(v, Prior)}
-    lines = ["", "[priors]", *_pairs(single)] if single else []
+    lines = ["", "[priors]", *pairs(single)] if single else []
     for key, table in given.items():
         if isinstance(table, Mapping) and table:
             texts = {name: prior_text(prior) for name, prior in table.items()}
-            lines += ["", f"[priors.{key}]", *_pairs(texts)]
+            lines += ["", f"[priors.{key}]", *pairs(texts)]
     return lines
-
-
-def prior_text(prior: Prior) -> str:
-    """Write a prior so that ``parse_prior`` reads back the same numbers."""
-    inside = ", ".join(f"{f.name}={getattr(prior, f.name)!r}" for f in fields(prior))
-    return f"{type(prior).__name__}({inside})"
 
 
 def _method_table(method: Method) -> dict[str, Any]:

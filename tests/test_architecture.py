@@ -20,7 +20,7 @@ PACKAGE = "bayes_glmm"
 
 # from what everything may use to what nothing may use; a folder stands for all in it
 LAYERS = (
-    {"messages", "methods", "datasets", "numerics", "expression", "columns"},
+    {"choices", "toml", "messages", "methods", "datasets", "numerics", "expression", "columns"},
     {"tokens", "terms", "rank", "fit"},
     {"formula", "families", "priors", "residual"},
     {"response"},
