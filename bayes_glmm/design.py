@@ -205,13 +205,34 @@ class Design:
         back[self.order] = array
         return back
 
-    def new_data(
-        self, frame: Any, *, new_levels: Literal["raise", "zero"] = "raise"
-    ) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-        """Columns of the model for other rows.
+    def new_fixed(self, frame: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Fixed-effect columns and offset for other rows; grouping columns are not needed.
 
         Transforms that learned from the data (``scale``, ``poly``, splines) keep what
         they learned.  The response need not be present.
+
+        Parameters
+        ----------
+        frame : DataFrame or what `build_design` takes
+
+        Returns
+        -------
+        X : ndarray of shape (m, p)
+        offset : ndarray of shape (m,)
+            Both in the order of `frame`.
+
+        Raises
+        ------
+        DataError
+            For absent columns, missing values, and levels of factors not seen before.
+        """
+        values = self._new_values(as_frame(frame), self.formula.variables)
+        return self.recipe.fixed.matrix(values), _offset(values, self.formula)
+
+    def new_data(
+        self, frame: Any, *, new_levels: Literal["raise", "zero"] = "raise"
+    ) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        """All columns of the model for other rows.
 
         Parameters
         ----------
@@ -222,30 +243,32 @@ class Design:
 
         Returns
         -------
-        X : ndarray of shape (m, p)
-        offset : ndarray of shape (m,)
+        X, offset
+            As `new_fixed`.
         groups : list of (index, Z), shapes (m,) and (m, q)
-            All in the order of `frame`.
+            One per grouping factor, in the order of `frame`.
 
         Raises
         ------
         DataError
-            For absent columns, missing values, and levels of factors not seen before.
+            As `new_fixed`, and for unseen levels under "raise".
         """
         if new_levels not in ("raise", "zero"):
             raise ValueError(f"new_levels is {new_levels!r}: use 'raise' or 'zero'.")
         data = as_frame(frame)
-        names = (*self.formula.variables, *self.formula.grouping)
-        check_names(data, names)
-        complete_rows(data, names, "raise")
-        values = _predictors(data, self.formula, self.recipe.levels)
+        values = self._new_values(data, (*self.formula.variables, *self.formula.grouping))
         groups = []
         for grouping, pieces in self.recipe.random:
             index = grouping.index(data)
             if new_levels == "raise" and (index < 0).any():
                 _raise_unseen(data, grouping, index < 0)
             groups.append((index, np.hstack([piece.matrix(values) for piece in pieces])))
-        return self.recipe.fixed.matrix(values), _offset(values, self.formula), groups
+        return *self.new_fixed(data), groups
+
+    def _new_values(self, data: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+        check_names(data, names)
+        complete_rows(data, names, "raise")
+        return _predictors(data, self.formula, self.recipe.levels)
 
 
 def build_design(

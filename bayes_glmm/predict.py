@@ -35,7 +35,8 @@ def predict(
         them to zero (a typical group, not the population average). The default is
         "conditional" where the fit has group effects.
     new_levels
-        What an unseen level of a grouping factor means: "raise", or "zero" effects.
+        What an unseen level of a grouping factor means under "conditional": "raise", or
+        "zero" effects. "zero" needs no grouping columns.
     level
         Coverage of the interval.
 
@@ -54,9 +55,9 @@ def predict(
     """
     effects = effects or ("conditional" if fit.effects else "zero")
     _check_options(fit, scale, effects)
-    X, offset, blocks, index = _rows(fit, data, new_levels)
+    X, offset, blocks, index = _rows(fit, data, effects, new_levels)
     summarise = _posterior_summary if fit.draws is not None else _plug_in
-    columns = summarise(fit, X, offset, blocks if effects == "conditional" else [], scale, level)
+    columns = summarise(fit, X, offset, blocks, scale, level)
     names = ["estimate", "std_error", "conf_low", "conf_high"]
     return pd.DataFrame(dict(zip(names, columns, strict=True)), index=index)
 
@@ -73,14 +74,16 @@ def _check_options(fit: Fit, scale: str, effects: str) -> None:
         )
 
 
-def _rows(fit: Fit, data, new_levels):
+def _rows(fit: Fit, data, effects: str, new_levels: str):
     """Design of the rows to predict, in the user's order: X, offset, [(group, index, Z)]."""
     design = fit.model.design
     if data is None:
         d = design.in_user_order()
-        blocks = [(g.group, g.index, g.Z) for g in d.groups]
+        blocks = [(g.group, g.index, g.Z) for g in d.groups] if effects == "conditional" else []
         return d.X, d.offset, blocks, d.frame.index
     data = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
+    if effects == "zero":
+        return *design.new_fixed(data), [], data.index
     X, offset, parts = design.new_data(data, new_levels=new_levels)
     named = zip(design.groups, parts, strict=True)
     return X, offset, [(g.group, *part) for g, part in named], data.index

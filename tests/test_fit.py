@@ -167,8 +167,7 @@ def test_predictions_of_the_fitted_rows_by_hand(fit):
 
 
 def test_predictions_without_group_effects_have_delta_method_errors(fit):
-    new = pd.DataFrame({"x": [0.0, 2.0], "g": ["a", "new"]})
-    table = fit.predict(new, effects="zero", new_levels="zero")
+    table = fit.predict({"x": [0.0, 2.0]}, effects="zero")
     np.testing.assert_allclose(table["estimate"], [0.5, -1.5])
     expected = [0.2, np.sqrt(0.04 - 4 * 0.01 + 4 * 0.09)]
     np.testing.assert_allclose(table["std_error"], expected)
