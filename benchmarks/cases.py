@@ -1,0 +1,96 @@
+"""What is timed: a case is one data set, one model, one method."""
+
+from dataclasses import dataclass
+
+import bayes_glmm as bg
+
+from .frames import SIMULATED
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A data set with a model: random intercepts for each of ``groups``."""
+
+    data: str
+    response: str
+    fixed: str
+    groups: tuple[str, ...]
+    family: str
+    time: str | None = None
+
+    @property
+    def formula(self) -> str:
+        """Return the model in lme4's syntax."""
+        return " + ".join([self.marginal, *(f"(1 | {g})" for g in self.groups)])
+
+    @property
+    def marginal(self) -> str:
+        """Return the formula without random effects."""
+        return f"{self.response} ~ {self.fixed}"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a row counts successes among several trials."""
+        return self.response.startswith("cbind")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem and one method of ours; the peers follow from both."""
+
+    problem: Problem
+    method: bg.Method
+    quick: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name it for ``--only`` and the tables."""
+        return f"{self.problem.data}: {self.method.label}"
+
+
+CBPP = Problem("cbpp", "cbind(incidence, healthy)", "period", ("herd",), "binomial")
+BACTERIA = Problem("bacteria", "y01", "trt + week_gt2", ("id",), "bernoulli")
+TOENAIL = Problem("toenail", "y01", "treatment * time", ("patient_id",), "bernoulli")
+EPIL = Problem("epil", "y", "log_base4 * trt + log_age + v4", ("subject",), "poisson")
+OHIO = Problem("ohio", "resp", "age * smoke", ("id",), "bernoulli")
+GROUSE = Problem(
+    "grouseticks", "ticks", "year + height_scaled", ("index", "brood", "location"), "poisson"
+)
+
+LAPLACE = bg.ML(nodes=1)
+PQL = bg.PQL(likelihood="ml")  # the form that MASS::glmmPQL has
+MOMENTS = bg.GEE("exchangeable")
+PAIRS = bg.GEE("exchangeable", association="equation", scale="n")  # geepack's form
+
+
+def simulated(groups: int) -> Problem:
+    """Return the simulated problem with that many groups."""
+    return Problem(f"{SIMULATED}-{groups}", "y", "x + z", ("g",), "bernoulli")
+
+
+def cases(quick: bool) -> list[Case]:
+    """List what is timed with maximum likelihood, quasi-likelihood and estimating equations."""
+    large = simulated(2_000 if quick else 20_000)
+    chosen = [
+        Case(CBPP, bg.GLM()),
+        Case(large, bg.GLM()),
+        *[Case(p, LAPLACE) for p in (CBPP, BACTERIA, TOENAIL, EPIL, OHIO, GROUSE, large)],
+        Case(CBPP, bg.ML(nodes=25)),
+        Case(BACTERIA, bg.ML(nodes=25), quick=False),
+        Case(EPIL, bg.ML(nodes=25), quick=False),
+        Case(OHIO, bg.ML(nodes=25)),
+        Case(TOENAIL, bg.ML(nodes=21)),
+        Case(large, bg.ML(nodes=9)),
+        *[Case(p, PQL, quick=p is EPIL) for p in (CBPP, BACTERIA, TOENAIL, EPIL, OHIO)],
+        *[Case(p, MOMENTS, quick=p is OHIO) for p in (CBPP, BACTERIA, TOENAIL, EPIL, OHIO)],
+        Case(OHIO, PAIRS),
+        Case(OHIO, bg.GEE("ar1", association="equation", scale="n"), quick=False),
+        Case(large, MOMENTS),
+        Case(large, PAIRS),
+    ]
+    return [case for case in chosen if case.quick or not quick]
+
+
+def posteriors(quick: bool) -> list[Problem]:
+    """List the problems whose posterior is sampled."""
+    return [CBPP] if quick else [CBPP, EPIL, TOENAIL]

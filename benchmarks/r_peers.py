@@ -1,0 +1,91 @@
+"""Peers written for R, called as their users call them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import bayes_glmm as bg
+
+from .cases import Case
+from .contender import Missing, Run
+from .frames import factors, frame, write_csv
+from .r_session import HINT, RSession, have_r
+
+# package -> the whole job; standard errors are asked for where the fit leaves them for later
+GLM = {"stats": "{{ m <- glm({marginal}, {family}, d); vcov(m); m }}"}
+LAPLACE = {
+    "lme4": "{{ m <- lme4::glmer({formula}, d, {family}); vcov(m); m }}",
+    "glmmTMB": "{{ m <- glmmTMB::glmmTMB({formula}, d, {family}); vcov(m); m }}",
+}
+QUADRATURE = {"lme4": "{{ m <- lme4::glmer({formula}, d, {family}, nAGQ = {nodes}); vcov(m); m }}"}
+PQL = {
+    "MASS": "MASS::glmmPQL({marginal}, ~ 1 | {group}, {family}, d, verbose = FALSE, niter = 50, "
+    "control = nlme::lmeControl(sigma = 1))"
+}
+MOMENTS = {"gee": "gee::gee({marginal}, {group}, d, family = {family}, corstr = '{corr}')"}
+EQUATION = {"geepack": "geepack::geeglm({marginal}, {family}, d, id = {group}, corstr = '{corr}')"}
+
+
+@dataclass(frozen=True)
+class RContender:
+    """An R package timed in the case's R process."""
+
+    name: str
+    expression: str
+    session: RSession
+    formula: bool = True
+
+    def run(self) -> Run:
+        """Time the job once."""
+        return self.session.time(self.expression)
+
+
+def calls(method) -> dict[str, str]:
+    """Return the R packages that do the method's job, and how."""
+    if isinstance(method, bg.GEE):
+        return EQUATION if method.association == "equation" else MOMENTS
+    if isinstance(method, bg.ML):
+        return LAPLACE if method.nodes == 1 else QUADRATURE
+    return {bg.GLM: GLM, bg.PQL: PQL}.get(type(method), {})
+
+
+def expression(template: str, case: Case) -> str:
+    """Fill a call in for a case."""
+    problem, method = case.problem, case.method
+    return template.format(
+        formula=problem.formula,
+        marginal=problem.marginal,
+        group=problem.groups[0],
+        family={"bernoulli": "binomial"}.get(problem.family, problem.family),
+        nodes=getattr(method, "nodes", 1),
+        corr=getattr(method, "corr", ""),
+    )
+
+
+def load(session: RSession, data: str, folder: Path) -> None:
+    """Read a data set into R as ``d``, with the factors and level orders it has here."""
+    path = json.dumps(write_csv(data, folder).as_posix())
+    levels = factors(frame(data))
+    text = ", ".join(f"{column} = 'character'" for column in levels)
+    session.ask("load", f"d <- read.csv({path}, colClasses = c({text}))")
+    for column, names in levels.items():
+        listed = ", ".join(json.dumps(name, ensure_ascii=False) for name in names)
+        session.ask("load", f"d${column} <- factor(d${column}, levels = c({listed}))")
+
+
+def contenders(case: Case, folder: Path):
+    """Give the R peers of a case, and the process they run in (None without R)."""
+    wanted = calls(case.method)
+    if not have_r():
+        return [Missing(f"R {package}", HINT) for package in wanted], None
+    session = RSession()
+    load(session, case.problem.data, folder)
+    found = []
+    for package, template in wanted.items():
+        if session.package_version(package) is None:
+            hint = f"apt install r-cran-{package.lower()}, or in R install.packages('{package}')"
+            found.append(Missing(f"R {package}", hint))
+        else:
+            session.ask("load", f"loadNamespace('{package}')")
+            found.append(RContender(f"R {package}", expression(template, case), session))
+    return found, session
