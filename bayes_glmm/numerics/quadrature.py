@@ -35,6 +35,8 @@ from numba import types
 from scipy.special import roots_hermitenorm
 
 from .compiled import Cube, Indices, Integer, Matrix, Real, Vector, helper, kernel
+from .groups import chunks_of
+from .pieces import Pieces, in_threads
 
 
 @lru_cache
@@ -441,3 +443,85 @@ def integrate(
             if has_dispersion:
                 gamma_dispersion[c] += mean_spread[i] * scale
     return failures
+
+
+CHUNK_ROWS = 256  # rows worked on at a time: they stay in the first-level cache
+THREAD_WORK = 200_000  # rows times nodes from which a second thread pays
+NEWTON_DECREMENT = 1e-15  # the log-determinant is of first order in the mode's error
+NEWTON_ROUNDS = 200
+
+
+class Quadrature:
+    """The integral over one factor's effects, for a given rule.
+
+    Modes are kept between calls as starts of the next search.
+
+    Parameters
+    ----------
+    blocks
+        The family (``bind.bind_numba``).
+    y, trials
+        Shape ``(n,)``, rows sorted by level.
+    factor
+        The grouping factor.
+    nodes
+        Nodes per dimension.
+    """
+
+    def __init__(self, blocks, y, trials, factor, nodes: int):
+        self.blocks, self.y, self.trials, self.factor = blocks, y, trials, factor
+        self.starts = factor.starts()
+        self.chunks = chunks_of(self.starts, CHUNK_ROWS)
+        self.Z = np.array(factor.Z.T, float, order="C")
+        self.modes = np.zeros((factor.levels, factor.q))
+        self.use_nodes(nodes)
+        n, G, q, C = len(y), factor.levels, factor.q, len(self.chunks) - 1
+        self.value, self.t = np.empty(G), np.empty(n)
+        self.gamma, self.gamma_dispersion = np.empty((C, q, q)), np.empty(C)
+        self.precision, self.mean = np.empty((G, q, q)), np.empty((G, q))
+        self.second = np.empty((G, q, q))
+
+    def use_nodes(self, nodes: int) -> None:
+        """Change the rule; modes are kept."""
+        self.nodes = nodes
+        self.rule = gauss_hermite(nodes, self.factor.q)
+
+    def __call__(self, base, dispersion: float, factors) -> Pieces:
+        """Integrate at the fixed part ``base`` of ``eta`` and the factor ``L = factors[0]``."""
+        b = self.blocks
+
+        def run(first: int, last: int) -> int:
+            return integrate(
+                b.density, b.score, b.spread, b.has_dispersion,
+                self.y, self.trials, base, dispersion, self.Z, factors[0],
+                self.starts, self.chunks, first, last, *self.rule,
+                NEWTON_DECREMENT, NEWTON_ROUNDS, self.modes, self.value, self.t,
+                self.gamma, self.gamma_dispersion, self.precision, self.mean, self.second,
+            )  # fmt: skip
+
+        work = len(self.y) * (len(self.rule[1]) + 3)
+        failures = sum(in_threads(run, len(self.chunks) - 1, work // THREAD_WORK))
+        value = -inf if failures else float(self.value.sum())
+        return Pieces(value, self.t, [self.gamma.sum(axis=0)], float(self.gamma_dispersion.sum()))
+
+    def conditional(self, factors) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Modes of ``b = L u`` and their SDs from the curvature, shape ``(levels, q)`` each."""
+        L = factors[0]
+        covariance = L @ np.linalg.inv(self.precision) @ L.T
+        return [(self.modes @ L.T, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)))]
+
+    def posterior_means(self, factors) -> list[tuple[np.ndarray, np.ndarray]]:
+        """``E[b | y]`` and the SDs of ``b | y`` by the rule, shape ``(levels, q)`` each."""
+        L = factors[0]
+        centred = self.second - self.mean[:, :, None] * self.mean[:, None, :]
+        variance = np.einsum("dc,gce,de->gd", L, centred, L)
+        return [(self.mean @ L.T, np.sqrt(np.maximum(variance, 0.0)))]
+
+    def working_information(self, weights, factors, columns) -> np.ndarray:
+        """``X'WX - X'WZL H^{-1} L'Z'WX``: information of ``beta`` with the effects estimated."""
+        f, L = self.factor, factors[0]
+        a = f.Z @ L
+        H = np.eye(f.q) + f.sum_by_level(weights[:, None, None] * a[:, :, None] * a[:, None, :])
+        B = f.sum_by_level(weights[:, None, None] * a[:, :, None] * columns[:, None, :])
+        seen = np.einsum("gdi,gdj->ij", B, np.linalg.solve(H, B))
+        return columns.T @ (weights[:, None] * columns) - seen

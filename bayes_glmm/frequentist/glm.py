@@ -1,0 +1,97 @@
+"""GLM(): maximum likelihood without random effects, as R's ``glm`` computes it."""
+
+from time import perf_counter
+
+import numpy as np
+
+from ..fit import Component, Fit, Seconds, Variance
+from ..messages import message
+from ..numerics.bind import bind_numpy
+from ..numerics.groups import Rows
+from ..numerics.irls import expected_weights, fit_glm
+from ..numerics.optimise import inverse_of
+
+
+def fit(model, method) -> Fit:
+    """Fit the fixed part of a model; random terms are left out, with a message.
+
+    The covariance is the inverse *expected* information, with the dispersion estimated by
+    Pearson's statistic over ``n - p`` where the family has one, as R prints it. The
+    log-likelihood is at the maximum-likelihood dispersion, as R's ``logLik``: for the
+    gaussian family the reported residual SD has the divisor ``n``.
+    """
+    started = perf_counter()
+    design, family = model.design, model.family
+    bound = bind_numpy(family, model.link)
+    rows = Rows(design.y, design.trials, design.offset, design.X)
+    setup = perf_counter() - started
+    optimum = fit_glm(bound, rows)
+    dispersion = pearson_dispersion(bound, rows, optimum) if family.has_dispersion else 1.0
+    weights = expected_weights(bound, optimum.eta, design.trials, dispersion)
+    information = design.X.T @ (weights[:, None] * design.X)
+    vcov, singular = covariance(information)
+    messages = [*ignored(design, method), *singular]
+    if not optimum.converged:
+        reason = f"{optimum.iterations} iterations were not enough"
+        messages.append(message("not-converged", reason=reason))
+    return Fit(
+        model=model,
+        method=method,
+        beta=optimum.beta,
+        vcovs={"model": vcov},
+        variance=dispersion_component(optimum, design.n) if family.has_dispersion else None,
+        loglik=optimum.loglik,
+        loglik_kind="exact",
+        npar=design.p + family.has_dispersion,
+        converged=optimum.converged,
+        messages=tuple(messages),
+        seconds=Seconds(setup=setup, run=perf_counter() - started - setup),
+        joint_cov=joint(vcov, design.n, family.has_dispersion),
+        details={"iterations": optimum.iterations},
+    )
+
+
+def pearson_dispersion(bound, rows: Rows, optimum) -> float:
+    """``sqrt(Pearson / (n - p))``-type estimate for standard errors, as R's summary prints.
+
+    The root of ``sum (y - mu)^2 / V(mu)`` over ``n - p``, ``V`` the variance at dispersion 1.
+    """
+    n, p = rows.X.shape
+    mu = bound.mean(optimum.eta)
+    pearson = np.sum((rows.y - mu) ** 2 / bound.family.variance(mu, 1.0))
+    return float(np.sqrt(pearson / max(n - p, 1)))
+
+
+def covariance(information: np.ndarray) -> tuple[np.ndarray, list]:
+    """Invert the information, or give NaN and say so where it is singular."""
+    vcov = inverse_of(information) if information.size else information
+    if vcov is None:
+        return np.full_like(information, np.nan), [message("information-not-positive-definite")]
+    return vcov, []
+
+
+def dispersion_component(optimum, n: int) -> Variance:
+    """Maximum-likelihood dispersion; the standard error of a normal SD is ``SD / sqrt(2n)``."""
+    sd = optimum.dispersion
+    return Variance((Component("dispersion"),), np.array([sd]), np.array([sd / np.sqrt(2 * n)]))
+
+
+def joint(vcov: np.ndarray, n: int, has_dispersion: bool) -> np.ndarray:
+    """Covariance of ``(beta, log dispersion)``."""
+    p = len(vcov)
+    out = np.zeros((p + has_dispersion, p + has_dispersion))
+    out[:p, :p] = vcov
+    if has_dispersion:
+        out[p, p] = 1 / (2 * n)
+    return out
+
+
+def ignored(design, method) -> list:
+    """Say which random terms are left out."""
+    if not design.groups:
+        return []
+    terms = ", ".join(f"({' + '.join(g.columns)} | {g.group})" for g in design.groups)
+    consequence = "rows of one level are taken as independent, so its standard errors are wrong"
+    return [
+        message("random-terms-ignored", method=method.label, terms=terms, consequence=consequence)
+    ]

@@ -1,0 +1,259 @@
+r"""ML(): maximum likelihood by adaptive Gauss-Hermite quadrature; one node is Laplace.
+
+One factor with up to three effects is integrated by quadrature, several factors by Laplace.
+Standard errors come from the observed information, by differences of the exact gradient.
+"""
+
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import block_diag
+
+from ..fit import Fit, GroupEffects, Seconds, Variance, components_of, datatree_name
+from ..messages import Message, message
+from ..methods import ML, NotServedError
+from .likelihood import Likelihood, Maximum
+
+# nodes per effect tried by "auto", by number of effects; odd, so that the mode is a node
+LADDERS = {
+    1: (9, 15, 25, 35, 51, 71, 101, 151, 201),
+    2: (5, 9, 15, 21, 31, 41),
+    3: (5, 7, 9, 11, 15),
+}
+
+
+def fit(model, method: ML) -> Fit:
+    """Fit a model by maximum likelihood.
+
+    Raises
+    ------
+    NotServedError
+        If the model has no random term, or more nodes than one are asked for where only
+        Laplace serves; the message says what to use.
+    """
+    check(model, method)
+    started = perf_counter()
+    compile_kernels(model)
+    compiled = perf_counter()
+    likelihood = Likelihood.of(model)
+    set_up = perf_counter()
+    maximum, nodes, table, notes = search(model, method, likelihood)
+    seconds = Seconds(set_up - compiled, compiled - started, 0.0)
+    parts = assemble(model, likelihood, maximum)
+    notes = [*notes, *messages_of(model, maximum)]
+    return Fit(
+        model=model,
+        method=method,
+        loglik=maximum.loglik,
+        loglik_kind=loglik_kind(model, nodes),
+        npar=likelihood.layout.size,
+        converged=maximum.optimum.converged,
+        messages=tuple(notes),
+        seconds=Seconds(seconds.setup, seconds.compile, perf_counter() - set_up),
+        details={"nodes": nodes, "node_table": table, **record(likelihood, maximum)},
+        **parts,
+    )
+
+
+def check(model, method: ML) -> None:
+    """Refuse what is not served, naming what is."""
+    groups = model.design.groups
+    if not groups:
+        raise NotServedError(
+            "ML() got a model without random terms: it maximises an integral over random "
+            "effects; use GLM() instead."
+        )
+    if method.nodes not in ("auto", 1) and not quadrature_serves(model):
+        raise NotServedError(
+            f"ML(nodes={method.nodes}) got {several(model)}: more than one node is offered for "
+            "one grouping factor with up to three effects; use ML(nodes=1) (Laplace) or NUTS()."
+        )
+
+
+def several(model) -> str:
+    """Say why only Laplace serves."""
+    groups = model.design.groups
+    if len(groups) > 1:
+        return f"{len(groups)} grouping factors ({', '.join(g.group for g in groups)})"
+    return f"{groups[0].q} effects per level of {groups[0].group!r}"
+
+
+def quadrature_serves(model) -> bool:
+    """Tell whether more than one node can be used."""
+    groups = model.design.groups
+    return len(groups) == 1 and groups[0].q in LADDERS
+
+
+def exactly_gaussian(model) -> bool:
+    """Tell whether the integrand is gaussian, so that one node is exact."""
+    return model.family.name == "gaussian" and model.link.name == "identity"
+
+
+def compile_kernels(model) -> None:
+    """Compile the family and the kernels, or load them from disk."""
+    from ..numerics.bind import bind_numba
+
+    bind_numba(model.family, model.link)
+    if quadrature_serves(model):
+        from ..numerics.quadrature import integrate
+
+        integrate.compiled  # noqa: B018
+    else:
+        from ..numerics.laplace import compile_all
+
+        compile_all()
+
+
+def search(model, method: ML, likelihood: Likelihood):
+    """Maximise at the nodes asked for, or raise them until the answer settles.
+
+    Returns
+    -------
+    maximum, nodes, table, messages
+        ``table`` has one row a fit: nodes, log-likelihood, SDs.
+    """
+    if method.nodes != "auto" or not quadrature_serves(model) or exactly_gaussian(model):
+        nodes = 1 if method.nodes == "auto" else method.nodes
+        likelihood.use_nodes(nodes)
+        maximum = likelihood.maximise()
+        return (
+            maximum,
+            nodes,
+            node_table(model, likelihood, [(nodes, maximum)]),
+            laplace_note(model, method),
+        )
+    ladder = LADDERS[model.design.groups[0].q]
+    tried: list[tuple[int, Maximum]] = []
+    for nodes in ladder:
+        likelihood.use_nodes(nodes)
+        warm = {}
+        if tried and tried[-1][1].proper:
+            last = tried[-1][1]
+            warm = {"start": last.x, "inverse": last.covariance}
+        tried.append((nodes, likelihood.maximise(**warm)))
+        changes = np.abs(np.diff([m.loglik for _, m in tried[-3:]]))
+        if len(changes) == 2 and np.all(changes < method.tolerance):
+            return tried[-1][1], nodes, node_table(model, likelihood, tried), []
+    note = message("nodes-too-few", change=changes[-1], nodes=ladder[-1])
+    return tried[-1][1], ladder[-1], node_table(model, likelihood, tried), [note]
+
+
+def laplace_note(model, method: ML) -> list[Message]:
+    """Say that "auto" came down to one node, where that is an approximation."""
+    if method.nodes != "auto" or exactly_gaussian(model):
+        return []
+    return [message("laplace-only", reason=f"the model has {several(model)}")]
+
+
+def node_table(model, likelihood: Likelihood, tried: list[tuple[int, Maximum]]) -> pd.DataFrame:
+    """One row a fit: nodes, log-likelihood, variance components under the DataTree's names."""
+    names = [datatree_name(c) for c in components_of(model)]
+    rows = []
+    for nodes, maximum in tried:
+        values = natural(likelihood, maximum.x)[0][likelihood.layout.p :]
+        rows.append((nodes, maximum.loglik, *values))
+    return pd.DataFrame(rows, columns=["nodes", "loglik", *names])
+
+
+def loglik_kind(model, nodes: int) -> str:
+    """How the log-likelihood was computed."""
+    if exactly_gaussian(model):
+        return "exact"
+    return "Laplace" if nodes == 1 else f"adaptive quadrature, {nodes} nodes"
+
+
+def assemble(model, likelihood: Likelihood, maximum: Maximum) -> dict:
+    """Estimates, covariances and group effects as a Fit holds them."""
+    p = likelihood.layout.p
+    estimate, jacobian = natural(likelihood, maximum.x)
+    covariance = maximum.covariance
+    known = np.nan_to_num(covariance)
+    std_error = np.sqrt(np.diag(jacobian @ known @ jacobian.T))[p:]
+    held = np.isnan(np.diag(covariance))
+    lost = held_components(jacobian, held)[p:]
+    std_error[lost] = np.nan
+    return {
+        "beta": estimate[:p],
+        "vcovs": {"model": covariance[:p, :p]},
+        "variance": Variance(components_of(model), estimate[p:], std_error),
+        "effects": effects(model, likelihood, maximum),
+        "joint_cov": joint_covariance(model, likelihood, maximum),
+    }
+
+
+def natural(likelihood: Likelihood, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(beta, SDs and correlations, dispersion)`` and their derivatives by ``x``."""
+    layout = likelihood.layout
+    beta, thetas, dispersion = layout.split(x)
+    estimates, blocks = [beta], [np.eye(len(beta))]
+    for factor, theta in zip(likelihood.factors, thetas, strict=True):
+        estimates.append(factor.covariance.components(theta))
+        blocks.append(factor.covariance.jacobian(theta))
+    if layout.has_dispersion:
+        estimates.append(np.array([dispersion]))
+        blocks.append(np.array([[dispersion]]))
+    return np.concatenate(estimates), block_diag(*blocks)
+
+
+def held_components(jacobian: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Which natural parameters have no standard error: zero SDs and what depends on them."""
+    undefined = np.isnan(jacobian).any(axis=1)
+    return undefined | (np.nan_to_num(jacobian)[:, held] != 0).any(axis=1)
+
+
+def joint_covariance(model, likelihood: Likelihood, maximum: Maximum) -> np.ndarray:
+    """Covariance of ``(beta, log SDs and atanh correlations, log dispersion)``."""
+    estimate, jacobian = natural(likelihood, maximum.x)
+    p = likelihood.layout.p
+    scale = np.ones(len(estimate))
+    with np.errstate(divide="ignore"):
+        for i, c in enumerate(components_of(model), start=p):
+            scale[i] = 1 / (1 - estimate[i] ** 2) if c.kind == "corr" else 1 / estimate[i]
+    held = held_components(jacobian, np.isnan(np.diag(maximum.covariance))) | ~np.isfinite(scale)
+    jacobian = np.nan_to_num(jacobian) * np.where(held, 0.0, scale)[:, None]
+    joint = jacobian @ np.nan_to_num(maximum.covariance) @ jacobian.T
+    joint[held] = np.nan
+    joint[:, held] = np.nan
+    return joint
+
+
+def effects(model, likelihood: Likelihood, maximum: Maximum) -> dict[str, GroupEffects]:
+    """Conditional modes and their SDs at the estimates."""
+    found = likelihood.conditional(maximum.x)
+    return {
+        g.group: GroupEffects(*pair) for g, pair in zip(model.design.groups, found, strict=True)
+    }
+
+
+def record(likelihood: Likelihood, maximum: Maximum) -> dict:
+    """What only ML has: parameters inside, posterior means, the optimiser's record."""
+    o = maximum.optimum
+    means = likelihood.marginal.posterior_means(likelihood.inner(maximum.x))
+    out = {
+        "theta": maximum.x[likelihood.layout.p :],
+        "covariance": maximum.covariance,
+        "optimiser": {
+            "name": o.optimiser,
+            "evaluations": o.evaluations,
+            "decrement": o.decrement,
+            "reason": o.reason,
+            "path": np.array(o.path),
+        },
+    }
+    if means is not None:
+        out["posterior_means"] = {"estimate": means[0][0], "sd": means[0][1]}
+    return out
+
+
+def messages_of(model, maximum: Maximum) -> list[Message]:
+    """Say what is wrong or on the boundary."""
+    notes = []
+    for k, column in maximum.zero:
+        g = model.design.groups[k]
+        notes.append(message("zero-variance", component=f"sd({g.columns[column]}) of {g.group}"))
+    if not maximum.optimum.converged:
+        notes.append(message("not-converged", reason=maximum.optimum.reason))
+    if not maximum.proper:
+        notes.append(message("information-not-positive-definite"))
+    return notes

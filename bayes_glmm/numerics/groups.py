@@ -1,0 +1,96 @@
+"""Rows and the grouping factors over them, as the kernels want them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .covariance import Covariance
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is observed: arrays with one row an observation.
+
+    Attributes
+    ----------
+    y, trials, offset
+        Shape ``(n,)``; the offset is on the link scale.
+    X
+        Fixed-effect columns, ``(n, p)``.
+    """
+
+    y: np.ndarray
+    trials: np.ndarray
+    offset: np.ndarray
+    X: np.ndarray
+
+    def take(self, order: np.ndarray) -> "Rows":
+        """Give the same rows in another order."""
+        return Rows(*(a[order] for a in (self.y, self.trials, self.offset, self.X)))
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One grouping factor with its effects.
+
+    Attributes
+    ----------
+    index
+        Level of each row, ``(n,)`` of int64.
+    Z
+        Columns of the effects, ``(n, q)``.
+    levels
+        Number of levels.
+    covariance
+        Structure of the effects' covariance.
+    """
+
+    index: np.ndarray
+    Z: np.ndarray
+    levels: int
+    covariance: Covariance
+
+    @property
+    def q(self) -> int:
+        """Number of effects of one level."""
+        return self.Z.shape[1]
+
+    def take(self, order: np.ndarray) -> "Factor":
+        """Give the factor over the same rows in another order."""
+        return Factor(self.index[order], self.Z[order], self.levels, self.covariance)
+
+    def starts(self) -> np.ndarray:
+        """First row of each level, and ``n``; the rows are sorted by level."""
+        return np.searchsorted(self.index, np.arange(self.levels + 1)).astype(np.int64)
+
+    def sum_by_level(self, values: np.ndarray) -> np.ndarray:
+        """Sum rows by level: ``(n, …)`` to ``(levels, …)``."""
+        flat = values.reshape(len(values), -1)
+        sums = [np.bincount(self.index, column, self.levels) for column in flat.T]
+        return np.stack(sums, axis=1).reshape(self.levels, *values.shape[1:])
+
+
+def largest_first(factors: list[Factor]) -> list[int]:
+    """Order of the factors by number of effects, the largest first (ties: first come)."""
+    return sorted(range(len(factors)), key=lambda k: -factors[k].levels)
+
+
+def sort_rows(rows: Rows, factors: list[Factor]) -> tuple[Rows, list[Factor]]:
+    """Sort everything stably by the levels of the first factor, unless it is sorted."""
+    index = factors[0].index
+    if np.all(index[1:] >= index[:-1]):
+        return rows, factors
+    order = np.argsort(index, kind="stable")
+    return rows.take(order), [f.take(order) for f in factors]
+
+
+def chunks_of(starts: np.ndarray, rows: int) -> np.ndarray:
+    """Cut consecutive groups into runs of about ``rows`` rows; shape ``(chunks + 1,)``.
+
+    The cuts depend on the data alone, so that sums over chunks are the same for any number
+    of threads.
+    """
+    groups = len(starts) - 1
+    targets = np.arange(rows, starts[-1], rows)
+    cuts = np.searchsorted(starts, targets, side="left")
+    return np.unique(np.concatenate([[0], cuts, [groups]])).astype(np.int64)

@@ -1,0 +1,263 @@
+r"""Maximising a log-likelihood with its exact gradient; the Hessian by differences of it.
+
+BFGS started from an approximate information matrix: 5-14 evaluations where a start from the
+identity takes 30-145. What it finds is then checked, and polished, with the Hessian itself,
+so that convergence means a small gradient *and* a negative definite Hessian.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+LOOSE = 1e-6  # Newton decrement (squared distance in standard errors) where BFGS stops
+TIGHT = 1e-10  # and after polishing
+ARMIJO, WOLFE = 1e-4, 0.9
+DIFFERENCE = 1e-2  # step of the Hessian's differences, in standard errors
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """Where a search ended.
+
+    Attributes
+    ----------
+    x, value, gradient
+        Parameters, log-likelihood and its gradient there.
+    inverse
+        Approximate inverse information, from BFGS.
+    decrement
+        ``g' inverse g``: squared distance to the maximum in standard errors, estimated.
+    evaluations
+        Calls of the objective.
+    converged, reason
+        Whether the decrement is below the tolerance; if not, why the search stopped.
+    optimiser
+        Which search it was.
+    """
+
+    x: np.ndarray
+    value: float
+    gradient: np.ndarray
+    inverse: np.ndarray
+    decrement: float
+    evaluations: int
+    converged: bool
+    reason: str = ""
+    optimiser: str = "BFGS from model information"
+    path: tuple[float, ...] = field(default=())
+
+
+def line_search(objective, x, value, gradient, step, longest=8.0):
+    """Step length along ``step`` that raises the objective enough (Wolfe's conditions).
+
+    Returns
+    -------
+    tuple of (x, value, gradient, evaluations), or None if no step raises it.
+    """
+    slope = gradient @ step
+    low, high = 0.0, np.inf  # brackets of the step length
+    low_value, low_slope = value, slope
+    length, best, calls = 1.0, None, 0
+    for calls in range(1, 26):
+        there = x + length * step
+        f, g = objective(there)
+        if not f >= value + ARMIJO * length * slope:
+            high = length
+            curvature = (low_value + low_slope * (length - low) - f) / (length - low) ** 2
+            quadratic = low_slope / (2 * curvature) if np.isfinite(curvature) else 0.0
+            span = high - low
+            length = low + min(max(quadratic, 0.1 * span), 0.5 * span)
+        else:
+            new_slope = g @ step
+            if best is None or f >= best[1]:
+                best = (there, f, g)
+            if abs(new_slope) <= WOLFE * slope or calls > 8:
+                break
+            if new_slope < 0:
+                high = length
+            else:
+                low, low_value, low_slope = length, f, new_slope
+            if low >= longest:
+                break
+            length = min(2.5 * low, longest) if np.isinf(high) else 0.5 * (low + high)
+        if (high - low) * np.abs(step).max() < 1e-14 * (1 + np.abs(x).max()):
+            break
+    return None if best is None else (*best, calls)
+
+
+def bfgs(objective: Objective, x, inverse, *, tolerance=LOOSE, limit=200) -> Optimum:
+    """Maximise by BFGS from ``x`` with the approximate inverse information ``inverse``."""
+    value, gradient = objective(x)
+    if not np.isfinite(value):
+        nothing = np.full_like(x, np.nan)
+        return Optimum(x, value, nothing, inverse, np.inf, 1, False, "no finite value at the start")
+    evaluations, path, reason = 1, [value], f"{limit} iterations were not enough"
+    fresh = inverse.copy()
+    restarted = False
+    for _ in range(limit):
+        step = inverse @ gradient
+        decrement = gradient @ step
+        if decrement < tolerance:
+            reason = ""
+            break
+        found = line_search(objective, x, value, gradient, step)
+        if found is None:
+            if restarted:
+                reason = "no step raises the log-likelihood"
+                break
+            inverse, restarted = fresh.copy(), True
+            continue
+        restarted = False
+        new, value, new_gradient, calls = found
+        evaluations += calls
+        path.append(value)
+        inverse = update(inverse, new - x, gradient - new_gradient)
+        x, gradient = new, new_gradient
+    decrement = float(gradient @ inverse @ gradient)
+    converged = decrement < tolerance
+    return Optimum(
+        x, value, gradient, inverse, decrement, evaluations, converged, reason, path=tuple(path)
+    )  # fmt: skip
+
+
+def update(inverse: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """BFGS update of the inverse information by a step ``s`` that lowered the gradient by ``y``.
+
+    Skipped where the curvature along the step is not positive.
+    """
+    sy = s @ y
+    if sy <= 1e-10 * np.sqrt((s @ s) * (y @ y)):
+        return inverse
+    left = np.eye(len(s)) - np.outer(s, y) / sy
+    return left @ inverse @ left.T + np.outer(s, s) / sy
+
+
+def second_search(objective: Objective, x, inverse) -> Optimum:
+    """SciPy's L-BFGS-B in the coordinates whitened by ``inverse``: another road to the top."""
+    root = np.linalg.cholesky(inverse)
+    bad = 1e15
+
+    def negative(z):
+        value, gradient = objective(x + root @ z)
+        if not np.isfinite(value):
+            return bad, np.zeros_like(z)
+        return -value, -root.T @ gradient
+
+    result = minimize(
+        negative, np.zeros_like(x), jac=True, method="L-BFGS-B",
+        options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-6, "maxcor": 30},
+    )  # fmt: skip
+    there = x + root @ result.x
+    value, gradient = objective(there)
+    decrement = float(gradient @ inverse @ gradient)
+    return Optimum(
+        there, value, gradient, inverse, decrement, int(result.nfev), bool(result.success),
+        "" if result.success else str(result.message), "SciPy L-BFGS-B",
+    )  # fmt: skip
+
+
+def hessian(objective: Objective, x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Observed information: central differences of the exact gradient.
+
+    Steps are a hundredth of a standard error along the columns of the Cholesky factor of
+    ``inverse``, in whose coordinates the information is near the identity, so that the
+    relative error is of order 1e-4 times the fourth derivative. NaN where the objective
+    has no value.
+    """
+    root = np.linalg.cholesky(inverse)
+    columns = []
+    for direction in root.T:
+        above = objective(x + DIFFERENCE * direction)[1]
+        below = objective(x - DIFFERENCE * direction)[1]
+        columns.append((below - above) / (2 * DIFFERENCE))
+    whitened = np.array(columns) @ root
+    inverse_root = np.linalg.inv(root)
+    information = inverse_root.T @ (0.5 * (whitened + whitened.T)) @ inverse_root
+    return information
+
+
+def inverse_of(information: np.ndarray) -> np.ndarray | None:
+    """Inverse of a positive definite matrix, or None if it is not one."""
+    scale = np.sqrt(np.abs(np.diag(information)))
+    if not (np.all(np.isfinite(information)) and np.all(scale > 0)):
+        return None
+    try:
+        factor = cho_factor(information / np.outer(scale, scale), lower=True)
+    except np.linalg.LinAlgError:
+        return None
+    if np.diag(factor[0]).min() < 1e-7:
+        return None
+    return cho_solve(factor, np.eye(len(scale))) / np.outer(scale, scale)
+
+
+def maximise(objective: Objective, x, inverse) -> tuple[Optimum, np.ndarray | None]:
+    """Maximise, and verify the maximum by its Hessian.
+
+    BFGS, then Newton steps with the Hessian by differences until the decrement is below
+    ``TIGHT``; where that fails SciPy's search takes over, and the better end is kept.
+
+    Returns
+    -------
+    optimum, covariance
+        ``optimum.converged`` is False, with the reason, where the maximum could not be
+        verified. ``covariance`` is the inverse observed information, or None where that is
+        not positive definite.
+    """
+    optimum, covariance = polish(objective, bfgs(objective, x, inverse))
+    if optimum.converged and covariance is not None:
+        return optimum, covariance
+    other = bfgs(objective, *restart(second_search(objective, x, inverse)))
+    other, other_covariance = polish(objective, other)
+    if not other.value > optimum.value + 1e-8 and not (
+        other_covariance is not None and other.converged
+    ):
+        return optimum, covariance
+    return other, other_covariance
+
+
+def restart(optimum: Optimum) -> tuple[np.ndarray, np.ndarray]:
+    """Where and with what to go on from the end of a search."""
+    return optimum.x, optimum.inverse
+
+
+def polish(objective: Objective, optimum: Optimum, rounds: int = 4):
+    """Take Newton steps with the Hessian by differences; see ``maximise``."""
+    covariance = None
+    for _ in range(rounds):
+        if not np.isfinite(optimum.value):
+            return optimum, None
+        covariance = inverse_of(hessian(objective, optimum.x, optimum.inverse))
+        if covariance is None:
+            reason = optimum.reason or "the Hessian is not negative definite"
+            return finish(objective, optimum, optimum.inverse, 0.0, reason), None
+        step = covariance @ optimum.gradient
+        decrement = float(optimum.gradient @ step)
+        found = None
+        if decrement > 1e-14:
+            found = line_search(objective, optimum.x, optimum.value, optimum.gradient, step)
+        if found is not None:
+            x, value, gradient, calls = found
+            optimum = Optimum(
+                x, value, gradient, covariance, float(gradient @ covariance @ gradient),
+                optimum.evaluations + calls, True, "", optimum.optimiser, optimum.path,
+            )  # fmt: skip
+        else:
+            optimum = finish(objective, optimum, covariance, decrement, "")
+        if decrement < LOOSE * 100:  # the Hessian was taken close enough to the maximum
+            break
+    reason = "" if optimum.decrement < TIGHT * 100 else "the gradient does not vanish"
+    return finish(objective, optimum, optimum.inverse, optimum.decrement, reason), covariance
+
+
+def finish(objective, optimum: Optimum, inverse, decrement: float, reason: str) -> Optimum:
+    """Evaluate once more at the optimum, so that the objective's state belongs to it."""
+    value, gradient = objective(optimum.x)
+    return Optimum(
+        optimum.x, value, gradient, inverse, decrement, optimum.evaluations, not reason, reason,
+        optimum.optimiser, optimum.path,
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""Columns made orthogonal with unit mean square, so that every search sees one scale."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import qr, solve_triangular
+
+
+@dataclass(frozen=True, eq=False)
+class Standardised:
+    """``X = columns @ R``; the coefficients of ``columns`` are ``R beta``.
+
+    Attributes
+    ----------
+    columns
+        Shape ``(n, p)``, ``columns' columns = n I``.
+    R
+        Upper triangular, ``(p, p)``.
+    """
+
+    columns: np.ndarray
+    R: np.ndarray
+
+    def inner(self, beta: np.ndarray) -> np.ndarray:
+        """Coefficients of the standardised columns."""
+        return self.R @ beta
+
+    def outer(self, inner: np.ndarray) -> np.ndarray:
+        """Coefficients of the user's columns."""
+        return solve_triangular(self.R, inner) if inner.size else inner
+
+    def outer_jacobian(self, size: int) -> np.ndarray:
+        """Derivative of all ``size`` parameters in the user's terms by the inner ones."""
+        p = len(self.R)
+        jacobian = np.eye(size)
+        if p:
+            jacobian[:p, :p] = solve_triangular(self.R, np.eye(p))
+        return jacobian
+
+
+def standardise(X: np.ndarray) -> Standardised:
+    """Orthogonalise the columns of ``X`` (full column rank) by QR, in their order."""
+    n, p = X.shape
+    if p == 0:
+        return Standardised(X, np.zeros((0, 0)))
+    scale = np.abs(X).max(axis=0)
+    scale[scale == 0.0] = 1.0
+    Q, R = qr(X / scale, mode="economic")
+    root = np.sqrt(n)
+    return Standardised(np.ascontiguousarray(Q * root), R * scale / root)
