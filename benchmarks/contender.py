@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from .answer import Answer
@@ -65,4 +66,5 @@ class InProcess:
 
 def first_line(error: BaseException) -> str:
     """Say in one line what went wrong."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return shorten(line, 160, placeholder=" …")

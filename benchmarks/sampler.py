@@ -50,6 +50,8 @@ def sample_bambi(problem, data, options, seed, sampler="pymc"):
     """
     import bambi
 
+    from benchmarks.frames import factors
+
     response = "p(incidence, size)" if problem.grouped else problem.response
     formula = problem.formula.replace(problem.response, response, 1)
     model = bambi.Model(formula, data, family=problem.family, priors=bambi_priors(problem, data))
@@ -68,28 +70,28 @@ def sample_bambi(problem, data, options, seed, sampler="pymc"):
         if name.endswith("_sigma"):
             draws[f"sd {name.split('|')[1].removesuffix('_sigma')}"] = posterior[name].values
         elif "|" not in name:
-            draws |= by_level(name, posterior[name])
+            draws |= by_level(name, posterior[name], factors(data))
     return draws, tree["sample_stats"]
 
 
-def by_level(prefix, array):
+def by_level(prefix, array, levels=None):
     """Split an array of draws by its last coordinate, under canonical names."""
     from benchmarks.answer import canonical
 
     if array.ndim == 2:
         return {canonical(prefix): array.values}
-    levels = [str(level) for level in array[array.dims[-1]].values]
+    names = [str(level) for level in array[array.dims[-1]].values]
     if prefix:
-        levels = [with_level(prefix, level) for level in levels]
-    return {canonical(level): array.values[..., i] for i, level in enumerate(levels)}
+        names = [with_level(prefix, name, levels) for name in names]
+    return {canonical(name): array.values[..., i] for i, name in enumerate(names)}
 
 
-def with_level(term: str, level: str) -> str:
-    """Name a coefficient of Bambi's: an interaction has its level in the factor's place."""
-    if ":" not in term:
-        return f"{term}[{level}]"
-    parts = zip(term.split(":"), level.split(","), strict=False)
-    return ":".join(f"{name}[{value.strip()}]" for name, value in parts)
+def with_level(term: str, level: str, levels) -> str:
+    """Name a coefficient of Bambi's, whose coordinate has the factors' levels only."""
+    values = iter(level.split(","))
+    return ":".join(
+        f"{name}[{next(values).strip()}]" if name in levels else name for name in term.split(":")
+    )
 
 
 def bambi_priors(problem, data) -> dict:
