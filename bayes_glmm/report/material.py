@@ -1,0 +1,206 @@
+"""What every section draws on: the comparison, the fits it leans on, and costly tests, once."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..comparison import Comparison
+from ..fit import Component, Fit, components_of, datatree_name
+from .document import Block, Key, Paragraph
+from .figures.canvas import OTHER, MethodStyle, method_styles
+
+log = logging.getLogger(__name__)
+
+CONDITIONAL, AVERAGED = "conditional", "population-averaged"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report is about, for those who have no model file.
+
+    Attributes
+    ----------
+    title, question
+        Its headings.
+    seed
+        Seed of the methods that draw, as printed; None leaves it out.
+    notes
+        A paragraph below the question.
+    """
+
+    title: str
+    question: str = ""
+    seed: int | None = None
+    notes: str = ""
+
+    @classmethod
+    def of(cls, source: Any) -> "About":
+        """Read it off a model file; an About passes through."""
+        if isinstance(source, About):
+            return source
+        return cls(source.title, source.question, source.seed, source.report.notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A comparison with its model, styles and derived results."""
+
+    about: About
+    comparison: Comparison
+    model: Any
+    command: str = ""
+    progress: Callable[[str], None] = lambda stage: None
+    memory: dict = field(default_factory=dict)
+
+    @property
+    def fits(self) -> dict[str, Fit]:
+        """Fits by label."""
+        return self.comparison.fits
+
+    @cached_property
+    def conditional(self) -> dict[str, Fit]:
+        """Fits whose coefficients are conditional on the group effects."""
+        return self.comparison.by_estimand(CONDITIONAL)
+
+    @cached_property
+    def averaged(self) -> dict[str, Fit]:
+        """Fits whose coefficients are population-averaged."""
+        return self.comparison.by_estimand(AVERAGED)
+
+    @cached_property
+    def mixed(self) -> dict[str, Fit]:
+        """Conditional fits that estimate the random effects' SDs."""
+        return {k: f for k, f in self.conditional.items() if f.varcorr().shape[0]}
+
+    @cached_property
+    def styles(self) -> Mapping[str, MethodStyle]:
+        """Colour and marker of each label."""
+        return method_styles({label: fit.method for label, fit in self.fits.items()})
+
+    def style(self, label: str) -> MethodStyle:
+        """Style of a label; failed methods have one too."""
+        return self.styles.get(label, OTHER)
+
+    def key(self, label: str) -> Key:
+        """Label with its colour and marker."""
+        style = self.style(label)
+        return Key(label, style.color, style.character)
+
+    @cached_property
+    def posterior(self) -> tuple[str, Fit] | None:
+        """The first fit with posterior draws."""
+        return _first(self.mixed or self.conditional, lambda f: f.draws is not None)
+
+    @cached_property
+    def likelihood(self) -> tuple[str, Fit] | None:
+        """The fit whose likelihood is nearest to exact: quadrature before Laplace."""
+        return _first(self.mixed, lambda f: f.loglik_kind in ("quadrature", "exact")) or _first(
+            self.mixed, lambda f: f.loglik is not None
+        )
+
+    @cached_property
+    def reference(self) -> tuple[str, Fit] | None:
+        """The fit that sentences quote: the posterior if it converged, else the likelihood's."""
+        if self.posterior and self.posterior[1].converged:
+            return self.posterior
+        every = self.mixed or self.conditional
+        return self.likelihood or self.posterior or _first(every, lambda f: True)
+
+    @cached_property
+    def components(self) -> tuple[Component, ...]:
+        """Variance parameters of the model."""
+        return components_of(self.model)
+
+    def sds(self) -> list[Component]:
+        """List the standard deviations of the random effects."""
+        return [c for c in self.components if c.kind == "sd"]
+
+    def sd_estimate(self, fit: Fit, component: Component) -> tuple[float, float, float]:
+        """Estimate and 95 % limits of a component in a fit; NaN where it has none."""
+        if fit.variance is None or component not in fit.variance.components:
+            return np.nan, np.nan, np.nan
+        k = fit.variance.components.index(component)
+        limits = fit.confint().iloc[len(fit.beta) + k]
+        return float(fit.variance.estimate[k]), float(limits.conf_low), float(limits.conf_high)
+
+    def boundary(self, component: Component):
+        """Test of a zero variance by the likelihood's fit; raises what the test raises."""
+        fit = self._likelihood_fit()
+        run = inference().boundary_test
+        return self._once(
+            f"boundary test of {datatree_name(component)}",
+            lambda: run(fit, component.group, component.term),
+        )
+
+    def profile(self, component: Component, grid: np.ndarray) -> np.ndarray:
+        """Profile log-likelihood of a component on a grid, by the likelihood's fit."""
+        fit = self._likelihood_fit()
+        run = inference().profile
+        name = datatree_name(component)
+        return self._once(f"profile likelihood of {name}", lambda: run(fit, name, grid))
+
+    def _likelihood_fit(self) -> Fit:
+        if self.likelihood is None:
+            raise ValueError("no method with a likelihood gave a fit")
+        return self.likelihood[1]
+
+    def _once(self, what: str, compute: Callable[[], Any]):
+        """Compute a costly result the first time it is asked for; an error is remembered too."""
+        if what not in self.memory:
+            self.progress(what)
+            try:
+                self.memory[what] = compute()
+            except Exception as error:
+                self.memory[what] = error
+        found = self.memory[what]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def inference():
+    """Import the tests and profiles of the likelihood methods, when they are first needed."""
+    return import_module("bayes_glmm.frequentist.inference")
+
+
+def _first(fits: Mapping[str, Fit], wanted: Callable[[Fit], bool]) -> tuple[str, Fit] | None:
+    return next(((label, fit) for label, fit in fits.items() if wanted(fit)), None)
+
+
+def attempt(what: str, build: Callable[[], Sequence[Block]]) -> list[Block]:
+    """Build blocks; a failure becomes a sentence that says so, and the report goes on."""
+    try:
+        return list(build())
+    except Exception as error:  # any failure of one part must leave the others standing
+        log.debug("%s failed", what, exc_info=True)
+        return [Paragraph(f"Not shown: {what} ({type(error).__name__}: {error}).", "warning")]
+
+
+def draws_of(fit: Fit) -> dict[str, np.ndarray]:
+    """Posterior draws of coefficients and variance components, shape (chains, draws), by name."""
+    posterior = fit.draws["posterior"]
+    found = {}
+    names = ["beta"]
+    for group in fit.model.design.groups:
+        names += [f"sd_{group.group}"] + ([f"corr_{group.group}"] if group.pairs else [])
+    names += ["dispersion"] if fit.model.family.has_dispersion else []
+    arrays = [np.asarray(posterior[name]) for name in names]
+    columns = [a.reshape(*a.shape[:2], -1)[..., k] for a in arrays for k in range(_width(a))]
+    for name, column in zip(fit.parameter_names, columns, strict=True):
+        found[name] = column
+    return found
+
+
+def _width(array: np.ndarray) -> int:
+    return int(np.prod(array.shape[2:]))
+
+
+def tidy_fixed(fit: Fit) -> pd.DataFrame:
+    """Tidy rows of the coefficients, indexed by term."""
+    return fit.tidy(("fixed",)).set_index("term")

@@ -1,0 +1,195 @@
+"""The answer in short: sentences derived from the fits, never written by hand."""
+
+import numpy as np
+
+from ...fit import Component, Fit
+from ..document import Block, Bullets, Code, Paragraph, Strong, Text
+from ..material import Material, tidy_fixed
+from ..numbers import (
+    THIN,
+    count,
+    interval,
+    listing,
+    p_value,
+    percent,
+    ratio_interval,
+    significant,
+    with_error,
+)
+from ..scales import effect, median_ratio, scale_of
+
+MOST = 8  # coefficients written out
+
+
+def answer(material: Material) -> list[Block]:
+    """Effects, group differences, agreement between the methods, and what to trust."""
+    if material.reference is None:
+        return [Paragraph("No method for the mixed model gave a fit; the reasons are below.")]
+    label, fit = material.reference
+    items: list[Text] = [
+        *_effects(material, fit),
+        *_spreads(material, label, fit),
+        *_agreement(material, label, fit),
+        *_averages(material),
+        *_trust(material),
+    ]
+    lead = Paragraph(
+        (
+            "Numbers are by ",
+            material.key(label),
+            f" with 95 % intervals ({fit.interval_kind}), each effect given the others and the "
+            "group effects.",
+        )
+    )
+    return [lead, Bullets(items)]
+
+
+def _effects(material: Material, fit: Fit) -> list[Text]:
+    """One sentence per coefficient: size, interval, and which methods' intervals leave zero."""
+    table = tidy_fixed(fit)
+    terms = [t for t in table.index if t != "Intercept"]
+    found: list[Text] = [_effect(material, table, term) for term in terms[:MOST]]
+    if len(terms) > MOST:
+        found.append(f"{len(terms) - MOST} more coefficients are in the tables below.")
+    return found
+
+
+def _effect(material: Material, table, term: str) -> Text:
+    row = table.loc[term]
+    scale = scale_of(material.model)
+    estimate, _ = with_error(row.estimate, row.std_error)
+    if scale.ratio is None:
+        decimals = len(estimate.partition(".")[2])
+        size = f"{estimate} ({interval(row.conf_low, row.conf_high, decimals)})"
+        text = f" changes the linear predictor by {size}, {scale.axis}"
+    else:
+        limits = ratio_interval(*np.exp([row.conf_low, row.conf_high]))
+        text = f": {scale.ratio} {significant(np.exp(row.estimate))} ({limits})"
+        text += " per unit" if _is_slope(material, term) else ""
+    return (Code(term), f"{text}; {_clear(material, term)}.")
+
+
+def _is_slope(material: Material, term: str) -> bool:
+    """Whether a column takes more values than the two of an indicator."""
+    column = material.model.design.X[:, list(material.model.design.terms).index(term)]
+    return len(np.unique(column)) > 2
+
+
+def _clear(material: Material, term: str) -> str:
+    """Say in how many mixed-model fits the interval excludes no effect."""
+    rows = [tidy_fixed(fit).loc[term] for fit in (material.mixed or material.conditional).values()]
+    clear = sum(bool(r.conf_low > 0 or r.conf_high < 0) for r in rows)
+    nothing = "0" if scale_of(material.model).ratio is None else "1"
+    if len(rows) == 1:
+        return f"the interval {'excludes' if clear else 'includes'} {nothing}"
+    if clear == len(rows):
+        return f"the intervals of all {clear} mixed-model methods exclude {nothing}"
+    how_many = "none" if clear == 0 else f"only {clear}"
+    return f"{how_many} of the {len(rows)} mixed-model methods' intervals excludes {nothing}"
+
+
+def _spreads(material: Material, label: str, fit: Fit) -> list[Text]:
+    return [_spread(material, label, fit, c) for c in material.sds()]
+
+
+def _spread(material: Material, label: str, fit: Fit, component: Component) -> Text:
+    """SD of one component, what it means, its test, and what the other methods say."""
+    estimate, low, high = material.sd_estimate(fit, component)
+    scale = scale_of(material.model)
+    what = "" if component.term == "Intercept" else f" in the effect of {component.term}"
+    shown, _ = with_error(estimate, (high - low) / 4)
+    decimals = len(shown.partition(".")[2])
+    text = f" differ{what}: SD {shown} ({interval(low, high, decimals)}), {scale.axis}"
+    if scale.ratio is not None and component.term == "Intercept":
+        factor = significant(median_ratio(min(estimate, 100.0)))
+        text += f"; two random ones differ by a median factor of {factor} in {scale.of}"
+    try:
+        test = material.boundary(component)
+        text += f"; test of a zero SD: {p_value(test.p_value)}"
+    except Exception:  # said where the test stands
+        pass
+    return (Strong(f"Levels of {component.group}"), f"{text}.{_apart(material, label, component)}")
+
+
+def _apart(material: Material, label: str, component: Component) -> str:
+    """How far the other methods' SDs are from the quoted one, in per cent of it."""
+    estimates = {k: material.sd_estimate(f, component)[0] for k, f in material.mixed.items()}
+    base = estimates.pop(label, np.nan)
+    ratios = {k: x / base - 1 for k, x in estimates.items() if np.isfinite(x / base)}
+    close = [k for k, r in ratios.items() if abs(r) < 0.05]
+    words = [f"{listing(close)} within 5{THIN}% of that"] if close else []
+    words += [
+        f"{k} {percent(abs(r))} {'above' if r > 0 else 'below'}"
+        for k, r in ratios.items()
+        if k not in close
+    ]
+    return f" {'; '.join(words)}." if words else ""
+
+
+def _agreement(material: Material, label: str, fit: Fit) -> list[Text]:
+    """Largest distance of each mixed-model fit from the quoted one, in its standard errors."""
+    error = fit.se().to_numpy()
+    far = {k: _farthest(fit, f, error) for k, f in material.mixed.items() if k != label}
+    if not far:
+        return []
+    close = [k for k, (distance, _) in far.items() if distance < 0.25]
+    words = [f"{listing(close)} within 0.25 standard errors of {label}"] if close else []
+    words += [
+        f"{k} differs by up to {significant(distance)} standard errors ({term})"
+        for k, (distance, term) in far.items()
+        if k not in close
+    ]
+    return [(Strong("Agreement on the coefficients"), f": {'; '.join(words)}.")]
+
+
+def _farthest(fit: Fit, other: Fit, error: np.ndarray) -> tuple[float, str]:
+    distance = np.abs(other.beta - fit.beta) / error
+    k = int(np.argmax(distance))
+    return float(distance[k]), fit.terms[k]
+
+
+def _averages(material: Material) -> list[Text]:
+    """Population-averaged effects, said to be another quantity."""
+    gee = {k: f for k, f in material.averaged.items() if type(f.method).__name__ == "GEE"}
+    if not gee:
+        return []
+    label, fit = next(iter(gee.items()))
+    table = tidy_fixed(fit)
+    terms = [t for t in table.index if t != "Intercept"][:MOST]
+    if not terms:
+        return []
+    words = [f"{t} {effect(material.model, table.conf_low[t], table.conf_high[t])}" for t in terms]
+    lead = "Averaged over the population"
+    return [
+        (
+            Strong(lead),
+            f" ({label}; another quantity, not to be ranked with the above): {'; '.join(words)}.",
+        )
+    ]
+
+
+def _trust(material: Material) -> list[Text]:
+    """Failures, convergence and the sampler's diagnostics."""
+    found: list[Text] = []
+    failed = list(material.comparison.failures)
+    stuck = [k for k, f in material.fits.items() if not f.converged]
+    if failed:
+        found.append((Strong("Failed"), f": {listing(failed)}; the reasons are in the table."))
+    if stuck:
+        found.append((Strong("Not converged"), f": {listing(stuck)}."))
+    if material.posterior is not None:
+        found.append(_sampler(*material.posterior))
+    return found
+
+
+def _sampler(label: str, fit: Fit) -> Text:
+    if fit.diagnostics is None:
+        return f"{label} has no diagnostics."
+    table = fit.diagnostics
+    diverged = count(int(fit.details.get("divergences") or 0), "divergence")
+    ess = min(table["ess_bulk"].min(), table["ess_tail"].min())
+    return (
+        Strong(f"{label} sampled"),
+        f" with R-hat at most {table['rhat'].max():.3f}, effective sample size at least "
+        f"{ess:.0f} and {diverged}.",
+    )

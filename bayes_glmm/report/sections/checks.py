@@ -1,0 +1,256 @@
+"""Checks: whether the model reproduces the data, and whether the sampler worked."""
+
+from typing import Any
+
+import numpy as np
+
+from ...fit import Fit
+from ..document import Block, Code, Paragraph, Picture, Table, Text
+from ..figures.canvas import STYLES
+from ..figures.predictive import calibration, distribution, intervals, rootogram
+from ..figures.ranks import ranks
+from ..material import Material, attempt, draws_of
+from ..numbers import count, decimals_for, fixed, interval, percent, significant
+
+REPLICATES = 1000  # replicated data sets used
+PANELS = 12  # of the rank plot
+ROWS = 150  # of the figure of rows
+
+
+# --- posterior predictive -------------------------------------------------------------
+
+
+def predictive(material: Material) -> list[Block]:
+    """Draw the kind of response, and compare statistics observed and replicated."""
+    if material.posterior is None:
+        return [Paragraph("No posterior, so no posterior predictive check.", "warning")]
+    label, fit = material.posterior
+    try:
+        observed, replicated, trials = _replicates(fit)
+    except (KeyError, ValueError) as error:
+        return [Paragraph(f"{label} kept no replicated responses ({error}).", "warning")]
+    lead = (
+        f"The posterior of {label} drew {len(replicated)} replicated data sets of the same rows "
+        "and levels. The same data fitted the model, so small discrepancies already matter."
+    )
+    return [
+        Paragraph(lead),
+        *attempt(
+            "predictive figure",
+            lambda: [_figure(material, observed, replicated, trials)],
+        ),
+        *attempt(
+            "predictive statistics", lambda: [_statistics(material, observed, replicated, trials)]
+        ),
+    ]
+
+
+def _replicates(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Observed (n,), replicated (draws, n) and trials (n,), in the tree's order of rows."""
+    tree = fit.draws
+    name = next(iter(tree["observed_data"].data_vars))
+    drawn = np.asarray(tree["posterior_predictive"][name], float)
+    drawn = drawn.reshape(-1, drawn.shape[-1])
+    chosen = np.linspace(0, len(drawn) - 1, min(REPLICATES, len(drawn))).astype(int)
+    observed = np.asarray(tree["observed_data"][name], float)
+    return observed, drawn[chosen], _trials(fit, observed)
+
+
+def _trials(fit: Fit, observed: np.ndarray) -> np.ndarray:
+    """Trials in the order of the observed data: the tree's rows are the user's or the design's."""
+    design = fit.model.design
+    if np.array_equal(observed, design.y):
+        return design.trials
+    return design.to_user(design.trials)
+
+
+def _figure(material: Material, observed, replicated, trials) -> Picture:
+    m, color = material.model, STYLES["NUTS"].color
+    if m.family.name == "bernoulli":
+        rng = np.random.default_rng(material.about.seed or 0)
+        image = calibration(observed, replicated.mean(0), rng, color)
+        caption = (
+            "Calibration: among rows with a given predicted probability, how often was the "
+            "response 1? The curve should stay in the band around the diagonal. Below: how many "
+            "rows have each prediction, ones dark."
+        )
+        return Picture(
+            "predictive", image, "Observed frequency against predicted probability.", caption
+        )
+    if m.family.name == "binomial":
+        return _shares(observed / trials, replicated / trials, color)
+    axis = m.design.response_name
+    if m.family.name == "poisson":
+        image = rootogram(observed, replicated, color, axis)
+        caption = (
+            "Rootogram: bars count the rows with each response, the line and the band are what "
+            "the model predicts. Look at zeros and at the largest counts."
+        )
+        return Picture(
+            "predictive", image, "Observed and predicted frequencies of counts.", caption
+        )
+    image = distribution(observed, replicated, color, axis)
+    caption = "Distribution functions of replicated data sets, with the observed one among them."
+    return Picture("predictive", image, "Observed and replicated distribution functions.", caption)
+
+
+def _shares(observed: np.ndarray, replicated: np.ndarray, color: str) -> Picture:
+    """Rows with their predictive intervals, a regular selection where there are many."""
+    low, high = np.quantile(replicated, [0.025, 0.975], axis=0)
+    inside = np.mean((observed >= low) & (observed <= high))
+    chosen = np.linspace(0, len(observed) - 1, min(ROWS, len(observed))).astype(int)
+    image = intervals(observed[chosen], replicated[:, chosen], color, "share of successes")
+    some = f" {ROWS} of {len(observed)} rows are shown." if len(observed) > ROWS else ""
+    caption = (
+        f"Share of successes in each row, with its 95 % predictive interval: {percent(inside)} of "
+        f"the rows lie inside; 95 % or a little more are expected.{some}"
+    )
+    alt = f"Observed shares and predictive intervals; {percent(inside)} inside."
+    return Picture("predictive", image, alt, caption)
+
+
+def _statistics(material: Material, observed, replicated, trials) -> Table:
+    """Statistics the model was not fitted to, observed and replicated."""
+    rows = [_statistic(*item) for item in _measures(material, observed, replicated, trials)]
+    caption = (
+        "Statistics of the observed data, and what replicated data sets give (median and 95 % "
+        "range). The share is that of replicates at or above the observed value; near 0 or 1 the "
+        "model misses that feature."
+    )
+    columns = ("statistic", "observed", "replicated", "95 % range", "share at or above")
+    return Table(columns, rows, caption, frozenset({1, 2, 3, 4}))
+
+
+def _measures(material: Material, observed, replicated, trials):
+    """Name, observed value, replicated values."""
+    name = material.model.family.name
+    share, shares = observed / trials, replicated / trials
+    if name in ("binomial", "bernoulli"):
+        yield "share of successes", observed.sum() / trials.sum(), replicated.sum(1) / trials.sum()
+        yield "rows without a success", (observed == 0).sum(), (replicated == 0).sum(1)
+    elif name == "poisson":
+        yield "zeros", (observed == 0).sum(), (replicated == 0).sum(1)
+        yield "variance / mean", _dispersion(observed), _dispersion(replicated)
+        yield "largest count", observed.max(), replicated.max(1)
+    else:
+        yield "smallest", observed.min(), replicated.min(1)
+        yield "largest", observed.max(), replicated.max(1)
+        yield "standard deviation", observed.std(), replicated.std(1)
+    for group, index in _indices(material, observed):
+        yield f"SD of means of {group}", _between(share, index), _between(shares, index)
+
+
+def _dispersion(y: np.ndarray):
+    return y.var(-1) / np.maximum(y.mean(-1), 1e-12)
+
+
+def _indices(material: Material, observed: np.ndarray):
+    """Level of each row, for factors with several rows a level."""
+    design = material.model.design
+    same = np.array_equal(observed, design.y)
+    for block in design.groups:
+        if block.n_levels <= design.n / 2:
+            yield block.group, block.index if same else design.to_user(block.index)
+
+
+def _between(y: np.ndarray, index: np.ndarray):
+    """SD between the levels' mean responses, along the last axis of ``y``."""
+    sizes = np.bincount(index)
+    sums = np.apply_along_axis(lambda row: np.bincount(index, row, len(sizes)), -1, y)
+    return (sums / np.maximum(sizes, 1)).std(-1)
+
+
+def _statistic(name: str, observed: Any, replicated: np.ndarray) -> tuple[Text, ...]:
+    low, middle, high = np.quantile(replicated, [0.025, 0.5, 0.975])
+    whole = float(observed).is_integer() and np.all(replicated == np.round(replicated))
+    decimals = 0 if whole else decimals_for(float(np.std(replicated)), float(observed))
+    share = float(np.mean(replicated >= observed))
+    return (
+        name,
+        fixed(float(observed), decimals),
+        fixed(float(middle), decimals),
+        interval(float(low), float(high), decimals),
+        fixed(share, 2),
+    )
+
+
+# --- the sampler ----------------------------------------------------------------------
+
+
+def sampling(material: Material) -> list[Block]:
+    """R-hat and effective sample sizes, and rank plots."""
+    if material.posterior is None:
+        return [Paragraph("No method drew samples.")]
+    label, fit = material.posterior
+    return [
+        *attempt("sampler diagnostics", lambda: _diagnostics(label, fit)),
+        *attempt("rank plots", lambda: [_ranks(fit)]),
+    ]
+
+
+def _diagnostics(label: str, fit: Fit) -> list[Block]:
+    if fit.diagnostics is None:
+        return [Paragraph(f"{label} has no diagnostics.", "warning")]
+    table = fit.tidy()
+    rows = [_diagnosed(row) for row in table.itertuples()]
+    rows += _worst(fit)
+    tree = fit.draws["posterior"]
+    size = f"{tree.sizes['chain']} chains of {tree.sizes['draw']} draws"
+    divergences = count(int(fit.details.get("divergences") or 0), "divergence")
+    caption = (
+        f"{label}: {size}, {divergences}. R-hat compares chains and should be at most 1.01; ESS "
+        "is the number of independent draws that would be as precise, for the centre (bulk) and "
+        "the interval ends (tail), 400 or more are wanted; MCSE is the Monte Carlo error of the "
+        "posterior mean."
+    )
+    columns = ("parameter", "posterior mean", "MCSE", "R-hat", "ESS bulk", "ESS tail")
+    return [Table(columns, rows, caption, frozenset(range(1, 6)))]
+
+
+def _diagnosed(row) -> tuple[Text, ...]:
+    error = row.std_error / np.sqrt(row.ess_bulk) if row.ess_bulk > 0 else np.nan
+    name = f"{row.term} {row.group}".strip()
+    return (
+        Code(name),
+        fixed(row.estimate, decimals_for(error, row.estimate)),
+        significant(error),
+        fixed(row.rhat, 3),
+        fixed(row.ess_bulk, 0),
+        fixed(row.ess_tail, 0),
+    )
+
+
+def _worst(fit: Fit) -> list[tuple[Text, ...]]:
+    """One row for all effects of each factor: their worst values."""
+    if fit.diagnostics is None:
+        return []
+    diagnostics = fit.diagnostics.reset_index()
+    rows = []
+    for group, part in diagnostics[diagnostics.effect == "ran_vals"].groupby("group", sort=False):
+        rows.append(
+            (
+                f"worst of {len(part)} effects of {group}",
+                "",
+                "",
+                fixed(part.rhat.max(), 3),
+                fixed(part.ess_bulk.min(), 0),
+                fixed(part.ess_tail.min(), 0),
+            )
+        )
+    return rows
+
+
+def _ranks(fit: Fit) -> Picture:
+    draws = draws_of(fit)
+    names = list(draws)
+    if len(names) > PANELS and fit.diagnostics is not None:
+        rhat = fit.tidy()["rhat"].to_numpy()
+        names = [names[i] for i in sorted(np.argsort(-rhat, kind="stable")[:PANELS])]
+    image = ranks({name: draws[name] for name in names})
+    some = f" The {PANELS} parameters with the largest R-hat." if len(draws) > len(names) else ""
+    caption = (
+        "Rank plots: how the draws of each chain (one line each) rank among all draws. Chains "
+        "that explore the same posterior give flat lines, nearly all inside the grey band; a "
+        f"slope or a peak is a chain that stayed elsewhere.{some}"
+    )
+    return Picture("ranks", image, f"Rank histograms of {len(names)} parameters by chain.", caption)

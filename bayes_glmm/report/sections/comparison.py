@@ -1,0 +1,177 @@
+"""The comparison: methods, estimates, log-likelihoods, forest plots."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ...fit import Fit
+from ..document import Block, Heading, Paragraph, Picture, Subtitle, Table, Text
+from ..figures.forest import Mark, Panel, forest
+from ..material import AVERAGED, CONDITIONAL, Material, attempt
+from ..numbers import ABSENT, decimals_for, duration, fixed, interval, significant
+from ..scales import scale_of
+
+MEANING = {
+    CONDITIONAL: "the effect within one level of the groups, its group effect held fixed",
+    AVERAGED: "the effect on the mean over all levels, group effects averaged out",
+}
+
+
+def comparison(material: Material) -> list[Block]:
+    """How each method went, estimates by estimand, forest plots, log-likelihoods."""
+    blocks: list[Block] = [Subtitle("How each method went"), _methods(material)]
+    for estimand, fits in ((CONDITIONAL, material.conditional), (AVERAGED, material.averaged)):
+        if fits:
+            blocks += attempt(
+                f"table of {estimand} estimates", lambda e=estimand: _block(material, e)
+            )
+    if not material.averaged:
+        blocks.append(Paragraph("No method with population-averaged coefficients gave a fit."))
+    blocks += attempt("table of log-likelihoods", lambda: _likelihoods(material))
+    return blocks
+
+
+def _methods(material: Material) -> Table:
+    """One row per method: what it estimates, how it went, how long it took."""
+    rows = [_method_row(material, label, fit) for label, fit in material.fits.items()]
+    rows += [
+        (material.key(label), "failed", reason, ABSENT, ABSENT)
+        for label, reason in material.comparison.failures.items()
+    ]
+    columns = ("method", "converged", "coefficients and notes", "divergences", "time")
+    caption = "A method that failed says why; notes are explained further down."
+    return Table(columns, rows, caption, frozenset({3, 4}))
+
+
+def _method_row(material: Material, label: str, fit: Fit) -> tuple[Text, ...]:
+    codes = ", ".join(dict.fromkeys(m.code for m in fit.messages))
+    divergences = fit.details.get("divergences")
+    return (
+        material.key(label),
+        "yes" if fit.converged else "no",
+        f"{fit.estimand}{f'; {codes}' if codes else ''}",
+        ABSENT if divergences is None else str(int(divergences)),
+        duration(fit.seconds.total),
+    )
+
+
+def _block(material: Material, estimand: str) -> list[Block]:
+    """Table and forest plot of one estimand."""
+    fits = material.comparison.by_estimand(estimand)
+    caption = (
+        f"A coefficient is {MEANING[estimand]}. Unit: {scale_of(material.model).axis}. SE is the "
+        "standard error, for draws the posterior SD."
+    )
+    return [
+        Subtitle(f"{estimand.capitalize()} coefficients"),
+        *attempt("forest plot", lambda: [_forest(material, fits, estimand)]),
+        _estimates(material, fits, caption),
+    ]
+
+
+def _estimates(material: Material, fits: Mapping[str, Fit], caption: str) -> Table:
+    """Rows by parameter, one method each, digits by the smallest standard error."""
+    draws = any(fit.draws is not None for fit in fits.values())
+    columns = ["method", "estimate", "SE", "95 % interval", "kind"]
+    columns += ["R-hat", "ESS"] if draws else []
+    rows: list = []
+    for name, table in _by_parameter(fits).items():
+        decimals = max(
+            decimals_for(e, v) for e, v in zip(table.std_error, table.estimate, strict=True)
+        )
+        rows.append(Heading(name))
+        rows += [_estimate(material, fits, row, decimals, draws) for row in table.itertuples()]
+    return Table(columns, rows, caption, frozenset({1, 2, 3, 5, 6}))
+
+
+def _by_parameter(fits: Mapping[str, Fit]) -> dict[str, pd.DataFrame]:
+    """Tidy rows of all fits by parameter, in the order of the first fit that has it."""
+    tables = [fit.tidy().assign(label=label) for label, fit in fits.items()]
+    whole = pd.concat(tables, ignore_index=True)
+    names = [_name(row) for row in whole.itertuples()]
+    whole = whole.assign(parameter=names)
+    order = sorted(dict.fromkeys(names), key=lambda n: names.index(n))
+    order.sort(key=lambda n: whole.effect[names.index(n)] != "fixed")
+    return {name: whole.loc[whole.parameter == name] for name in order}
+
+
+def _name(row) -> str:
+    return row.term if not row.group else f"{row.term} between levels of {row.group}"
+
+
+def _estimate(material: Material, fits, row, decimals: int, draws: bool) -> tuple[Text, ...]:
+    cells: tuple[Text, ...] = (
+        material.key(row.label),
+        fixed(row.estimate, decimals),
+        fixed(row.std_error, decimals),
+        interval(row.conf_low, row.conf_high, decimals),
+        ABSENT if row.conf_low != row.conf_low else _kind(fits[row.label], row),
+    )
+    if not draws:
+        return cells
+    return (
+        *cells,
+        fixed(getattr(row, "rhat", np.nan), 3),
+        fixed(getattr(row, "ess_bulk", np.nan), 0),
+    )
+
+
+def _kind(fit: Fit, row) -> str:
+    if fit.draws is not None:
+        return "equal-tailed"
+    return "Wald" if row.effect == "fixed" else "Wald, log scale"
+
+
+def _likelihoods(material: Material) -> list[Block]:
+    fits = {k: f for k, f in material.fits.items() if f.loglik is not None}
+    if not fits:
+        return [Paragraph("No method here has a log-likelihood.")]
+    rows = [
+        (material.key(k), str(f.loglik_kind), fixed(f.loglik, 3), str(f.npar), fixed(f.aic, 2))
+        for k, f in fits.items()
+    ]
+    without = [k for k in material.fits if k not in fits]
+    caption = (
+        "Log-likelihoods with all constants, and AIC. Only rows computed in the same way "
+        "compare exactly: Laplace approximates the integral that quadrature computes."
+    )
+    if without:
+        caption += f" None for {', '.join(without)}: they maximise no likelihood of the data."
+    columns = ("method", "computed by", "log-likelihood", "parameters", "AIC")
+    return [Subtitle("Log-likelihoods"), Table(columns, rows, caption, frozenset({2, 3, 4}))]
+
+
+def _forest(material: Material, fits: Mapping[str, Fit], estimand: str) -> Picture:
+    panels = [
+        Panel(title, [_mark(material, row) for row in table.itertuples()], *_axis(table))
+        for title, table in _by_parameter(fits).items()
+    ]
+    axis = f"{scale_of(material.model).axis}, {estimand} coefficients"
+    spoken = "; ".join(f"{p.title}: {_spoken(p.marks)}" for p in panels)
+    caption = (
+        f"Estimates and 95 % intervals, {estimand} coefficients. Each panel has its own scale; "
+        "the dashed line is zero. Look for marks that stand away from the others, and for "
+        "intervals that are shorter than the others'."
+    )
+    return Picture(
+        f"forest-{estimand}",
+        forest(panels, axis),
+        f"Forest plot of {estimand} estimates. {spoken}.",
+        caption,
+    )
+
+
+def _axis(table: pd.DataFrame) -> tuple[bool, bool]:
+    """Whether a parameter's axis must show zero, and whether it begins there."""
+    first = table.iloc[0]
+    is_sd = first.effect != "fixed" and not str(first.term).startswith("corr(")
+    return first.effect == "fixed" and first.term != "Intercept", is_sd
+
+
+def _mark(material: Material, row) -> Mark:
+    return Mark(row.label, material.style(row.label), row.estimate, row.conf_low, row.conf_high)
+
+
+def _spoken(marks: Sequence[Mark]) -> str:
+    return ", ".join(f"{m.label} {significant(m.estimate, 3)}" for m in marks)

@@ -1,0 +1,136 @@
+"""The model in mathematical notation, its columns, and its priors."""
+
+from ..document import Block, Code, Equations, Fold, Math, Paragraph, Table, Text
+from ..material import Material
+from ..mathml import upright
+from ..numbers import interval, significant
+from ..scales import effect, level, spread
+
+WRITTEN = 7  # with more columns the linear predictor is written with vectors
+
+
+def model(material: Material) -> list[Block]:
+    """Show formula, equations, symbols and priors."""
+    m = material.model
+    family = f"{m.family.name}, link {m.link.name}"
+    return [
+        Paragraph(("In code: ", Code(m.formula), f", family {family}.")),
+        Equations(equations(m)),
+        Paragraph(
+            (
+                "Row ",
+                Math("i"),
+                " of ",
+                f"{m.design.n}; the response ",
+                Math("y_i"),
+                " is ",
+                Code(m.design.response_name),
+                *_trials(m),
+                ". Group effects are independent between levels.",
+            )
+        ),
+        *_priors(material),
+    ]
+
+
+def _trials(m) -> list:
+    return [" successes of ", Math("n_i"), " trials"] if m.family.has_trials else []
+
+
+def equations(m) -> list[str]:
+    """LaTeX lines: response, linear predictor, group effects."""
+    predictor = m.link.latex.format(r"\mu_i") + " = " + " + ".join(_summands(m))
+    return [rf"y_i \mid b \sim {m.family.latex}", predictor, *_effects(m)]
+
+
+def _summands(m) -> list[str]:
+    terms = m.design.terms
+    if len(terms) > WRITTEN:
+        fixed = [r"x_i^\top \beta"]
+    else:
+        fixed = [
+            rf"\beta_{{{k}}}" if t == "Intercept" else rf"\beta_{{{k}}}\,{upright(t)}_i"
+            for k, t in enumerate(terms)
+        ]
+    random = [_random(g) for g in m.design.groups]
+    offsets = [upright(text) + "_i" for text in m.design.formula.offsets]
+    return [*fixed, *random, *offsets]
+
+
+def _effect_name(group: str, column: str | None = None) -> str:
+    inside = upright(group)
+    return f"b_{{{inside}}}" if column is None else f"b_{{{inside},{upright(column)}}}"
+
+
+def _random(g) -> str:
+    """Contribution of one grouping factor to row i."""
+    pieces = []
+    for column in g.columns:
+        name = upright(g.group) if g.q == 1 else f"{upright(g.group)},{upright(column)}"
+        symbol = f"b_{{{name}[i]}}"
+        pieces.append(symbol if column == "Intercept" else rf"{symbol}\,{upright(column)}_i")
+    return " + ".join(pieces)
+
+
+def _effects(m) -> list[str]:
+    """Distributions of the group effects; one line per correlated set."""
+    lines = []
+    for g in m.design.groups:
+        for block in g.blocks:
+            names = [_effect_name(g.group, g.columns[j] if g.q > 1 else None) for j in block]
+            if len(block) == 1:
+                sigma = names[0].replace("b_", r"\sigma_", 1)
+                lines.append(rf"{names[0]} \sim \mathrm{{N}}(0, {sigma}^2)")
+            else:
+                joint = ", ".join(names)
+                lines.append(rf"({joint}) \sim \mathrm{{N}}(0, \Sigma_{{{upright(g.group)}}})")
+    return lines
+
+
+def _priors(material: Material) -> list[Block]:
+    table = material.model.priors_table()
+    rows = [_prior_row(material.model, row) for row in table.itertuples(index=False)]
+    chosen = int((~table["default"]).sum())
+    which = (
+        "All are the package's defaults."
+        if not chosen
+        else f"{chosen} chosen for this model, the others the package's defaults."
+    )
+    caption = (
+        "Priors of the Bayesian fit. The range holds 95 % of the prior; the last column says "
+        f"what it means per unit of the column. {which}"
+    )
+    columns = ("parameter", "prior", "95 % range", "in other words", "set by")
+    why = {row.parameter: row.why for row in table.itertuples(index=False)}
+    reasons = Table(
+        ("parameter", "reason"), [(Code(k), str(v)) for k, v in why.items()], "Why these priors."
+    )
+    return [
+        Table(columns, rows, caption, frozenset({2})),
+        Fold("Why these priors", [reasons]),
+    ]
+
+
+def _prior_row(m, row) -> tuple[Text, ...]:
+    low, high = row.range_low, row.range_high
+    scale = " (stated on the variance)" if row.scale == "variance" else ""
+    return (
+        Code(row.parameter),
+        f"{row.prior}{scale}",
+        f"{significant(low, 2)} to {significant(high, 2)}",
+        _meaning(m, row.parameter, low, high),
+        "package" if row.default else "user",
+    )
+
+
+def _meaning(m, parameter: str, low: float, high: float) -> str:
+    """Say what the range of a prior means for the response."""
+    if parameter == "beta[Intercept]":
+        return level(m, low, high)
+    if parameter.startswith("sd_"):
+        return spread(m, low, high)
+    if parameter.startswith("corr_"):
+        return f"correlation {interval(low, high, 2)}"
+    if parameter == "dispersion":
+        return f"{m.family.dispersion_name}: {significant(low)} to {significant(high)}"
+    return effect(m, low, high)

@@ -1,0 +1,167 @@
+"""Variance components: posterior, prior and profile likelihood; the boundary test."""
+
+import numpy as np
+
+from ...fit import Component, datatree_name
+from ..document import Block, Code, Paragraph, Picture, Table, Text
+from ..figures.canvas import STYLES
+from ..figures.component import Curves, component, density
+from ..figures.forest import Mark
+from ..material import Material, attempt, draws_of
+from ..numbers import listing, p_value, significant
+from ..scales import median_ratio, scale_of
+
+POINTS = 33  # of a profile
+FINE = 400  # of a drawn curve
+
+
+def variance(material: Material) -> list[Block]:
+    """One figure per standard deviation, then the tests of a zero one."""
+    if not material.sds():
+        return [Paragraph("The model has no random effects.")]
+    blocks: list[Block] = [_meaning(material)]
+    for c in material.sds():
+        what = f"figure of {datatree_name(c)}"
+        blocks += attempt(what, lambda c=c: [_picture(material, c)])
+    return blocks + _tests(material)
+
+
+def _meaning(material: Material) -> Paragraph:
+    scale = scale_of(material.model)
+    text = (
+        f"A standard deviation here is that of the group effects on the link scale ({scale.axis}), "
+        "not of the response."
+    )
+    if scale.ratio is not None:
+        text += (
+            f" At an SD of 1, the {scale.of} of two random levels differ by a median factor "
+            f"of {significant(median_ratio(1.0))}."
+        )
+    return Paragraph(text)
+
+
+# --- the figure -----------------------------------------------------------------------
+
+
+def _picture(material: Material, c: Component) -> Picture:
+    curves, missing = _curves(material, c)
+    title = f"SD of {c.group}{'' if c.term == 'Intercept' else f', {c.term}'}"
+    axis = f"{title}, {scale_of(material.model).axis}"
+    image = component(curves, axis, (STYLES["NUTS"].color, STYLES["ML"].color))
+    by = f" by {material.likelihood[0]}" if material.likelihood else ""
+    caption = (
+        f"{title}: what the data say (profile likelihood{by}, scaled to 1 at its peak; above the "
+        "dotted line lies its 95 % interval), what the prior said, and the posterior, which "
+        "combines the two. Below: each method's estimate and 95 % interval. Where the posterior "
+        "follows the prior rather than the likelihood, the data say little."
+    )
+    if missing:
+        caption += f" Not available: {listing(missing)}."
+    return Picture(f"sd-{c.group}-{c.term}", image, _spoken(title, curves), caption)
+
+
+def _curves(material: Material, c: Component) -> tuple[Curves, list[str]]:
+    marks = _marks(material, c)
+    draws = _draws(material, c)
+    missing = [] if draws is not None else ["posterior"]
+    grid = np.linspace(0.0, _upper(marks, draws), FINE)
+    try:
+        profile = _profile(material, c, grid[-1])
+    except Exception as error:  # the figure stands without it and says so
+        profile = None
+        missing.append(f"profile likelihood ({error})".replace(".)", ")"))
+    return Curves(grid, _prior(material, c, grid), draws, profile, marks), missing
+
+
+def _draws(material: Material, c: Component) -> np.ndarray | None:
+    if material.posterior is None:
+        return None
+    return draws_of(material.posterior[1])[datatree_name(c)].ravel()
+
+
+def _marks(material: Material, c: Component) -> list[Mark]:
+    found = []
+    for label, fit in material.mixed.items():
+        estimate, low, high = material.sd_estimate(fit, c)
+        if np.isfinite(estimate):
+            found.append(Mark(label, material.style(label), estimate, low, high))
+    return found
+
+
+def _upper(marks: list[Mark], draws: np.ndarray | None) -> float:
+    """End of the axis: beyond the posterior's bulk and every estimate."""
+    ends = [m.high for m in marks if np.isfinite(m.high) and m.high < 5 * max(m.estimate, 0.1)]
+    ends += [1.3 * m.estimate for m in marks]
+    ends += [] if draws is None else [float(np.quantile(draws, 0.998))]
+    return 1.05 * max([*ends, 0.1])
+
+
+def _prior(material: Material, c: Component, grid: np.ndarray) -> np.ndarray:
+    group = next(g for g in material.model.design.groups if g.group == c.group)
+    prior = material.model.priors.sd[c.group][group.columns.index(c.term)]
+    with np.errstate(over="ignore"):
+        height = np.exp(prior.logpdf(np.maximum(grid, 1e-9)))
+    return np.where(np.isfinite(height), height, np.nan)
+
+
+def _profile(material: Material, c: Component, upper: float) -> tuple[np.ndarray, np.ndarray]:
+    """Profile log-likelihood on a coarse grid, then a smooth curve through it."""
+    from scipy.interpolate import PchipInterpolator
+
+    coarse = np.linspace(0.0, upper, POINTS)
+    values = np.asarray(material.profile(c, coarse), float)
+    good = np.isfinite(values)
+    if good.sum() < 4:
+        raise ValueError("it could not be computed at enough values")
+    fine = np.linspace(coarse[good][0], coarse[good][-1], FINE)
+    return fine, PchipInterpolator(coarse[good], values[good])(fine)
+
+
+def _spoken(title: str, curves: Curves) -> str:
+    parts = [f"{m.label} {significant(m.estimate, 3)}" for m in curves.marks]
+    if curves.draws is not None:
+        mode = curves.grid[np.argmax(density(curves.draws, curves.grid))]
+        parts.append(f"posterior mode {significant(float(mode))}")
+    if curves.profile is not None:
+        peak = curves.profile[0][np.argmax(curves.profile[1])]
+        parts.append(f"profile likelihood peaks at {significant(float(peak))}")
+    return f"{title}: density of posterior and prior, and profile likelihood. {', '.join(parts)}."
+
+
+# --- the boundary test ----------------------------------------------------------------
+
+
+def _tests(material: Material) -> list[Block]:
+    if material.likelihood is None:
+        return [Paragraph("No boundary test: no method with a likelihood gave a fit.")]
+    rows, failures = [], []
+    for c in material.sds():
+        try:
+            rows.append(_row(material, c))
+        except Exception as error:  # the other components have their rows
+            failures.append(Paragraph(f"No test of {datatree_name(c)}: {error}", "warning"))
+    label = material.likelihood[0]
+    caption: Text = (
+        "Is the SD zero? Likelihood-ratio test by ",
+        material.key(label),
+        ". Zero is the edge of what an SD can be, so under the hypothesis the estimate is zero in "
+        "half of all samples: the reference is a mixture of chi-squares, half of it a point at "
+        "zero for one SD, and the naive p-value is too large, twice the right one.",
+    )
+    columns = ("SD", "statistic", "reference", "p", "naive p")
+    table = Table(columns, rows, caption, frozenset({1, 3, 4}))
+    return [*([table] if rows else []), *failures]
+
+
+def _row(material: Material, c: Component) -> tuple[Text, ...]:
+    test = material.boundary(c)
+    mixture = " + ".join(
+        f"{significant(w)} χ²({d})" for w, d in zip(test.weights, test.df, strict=True)
+    )
+    return (
+        Code(datatree_name(c)),
+        significant(test.statistic, 4),
+        mixture,
+        p_value(test.p_value).removeprefix("p ").removeprefix("= "),
+        p_value(test.p_naive).removeprefix("p ").removeprefix("= "),
+    )
