@@ -28,7 +28,7 @@ are the derivatives with respect to the fixed part of ``eta_j`` and to ``L``. At
 
 from functools import lru_cache
 from itertools import product
-from math import exp, inf, log, sqrt
+from math import exp, inf, log
 
 import numpy as np
 from numba import types
@@ -37,6 +37,7 @@ from scipy.special import roots_hermitenorm
 from .compiled import Cube, Indices, Integer, Matrix, Real, Vector, helper, kernel
 from .groups import chunks_of
 from .pieces import Pieces, in_threads
+from .small import factor, solve_lower, solve_upper
 
 
 @lru_cache
@@ -53,43 +54,6 @@ def gauss_hermite(nodes: int, q: int) -> tuple[np.ndarray, np.ndarray]:
     grid = np.array(list(product(x, repeat=q)))
     factor = np.array([sum(c) for c in product(log_factor, repeat=q)])
     return np.ascontiguousarray(grid), factor
-
-
-@helper
-def factor(H, g, R, i, q):
-    """Factor ``H[g] = R[i] R[i]'`` (lower triangle); False if it is not positive definite."""
-    for d in range(q):
-        for e in range(d + 1):
-            s = H[g, d, e]
-            for k in range(e):
-                s -= R[i, d, k] * R[i, e, k]
-            if d > e:
-                R[i, d, e] = s / R[i, e, e]
-            elif s > 0.0:
-                R[i, d, d] = sqrt(s)
-            else:
-                return False
-    return True
-
-
-@helper
-def solve_lower(R, g, b, row, q):
-    """Replace ``b[row]`` by ``R[g]^{-1} b[row]``."""
-    for i in range(q):
-        s = b[row, i]
-        for k in range(i):
-            s -= R[g, i, k] * b[row, k]
-        b[row, i] = s / R[g, i, i]
-
-
-@helper
-def solve_upper(R, g, b, row, q):
-    """Replace ``b[row]`` by ``R[g]^{-T} b[row]``."""
-    for i in range(q - 1, -1, -1):
-        s = b[row, i]
-        for k in range(i + 1, q):
-            s -= R[g, k, i] * b[row, k]
-        b[row, i] = s / R[g, i, i]
 
 
 @helper

@@ -1,0 +1,305 @@
+r"""Blocked Cholesky factor of ``H = I + A'WA`` for several grouping factors.
+
+The effects of the largest factor come first. Its part of ``H`` is block diagonal, one small
+block ``A_g = R_g R_g'`` for each level, and is eliminated level by level; what remains for
+all other effects is a dense Schur complement (as MixedModels.jl does; Bates et al. 2015)
+
+.. math:: S = D - \sum_g \tilde B_g \tilde B_g', \qquad \tilde B_g = B_g R_g^{-T},
+
+where ``B_g`` has a row for each other effect that occurs together with level ``g``. These
+rows are the *pattern*: it depends on the data alone and is found once. Of ``H^{-1}`` only
+the entries at the pattern are formed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import types
+from scipy.linalg import lapack
+
+from .compiled import Cube, Indices, IndexTable, Matrix, Vector, helper, kernel
+from .small import factor, solve_lower, solve_upper
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Where the other factors' effects meet the levels of the largest factor.
+
+    Attributes
+    ----------
+    starts
+        First row of each level of the largest factor, and ``n``.
+    columns
+        Positions among the other effects that a row involves, ``(n, s)``.
+    meets
+        Row of ``B`` for each of them, ``(n, s)``.
+    begins, others
+        Level ``g`` meets the other effects ``others[begins[g]:begins[g + 1]]``, ascending.
+    size
+        Number of other effects.
+    """
+
+    starts: np.ndarray
+    columns: np.ndarray
+    meets: np.ndarray
+    begins: np.ndarray
+    others: np.ndarray
+    size: int
+
+
+def make_pattern(ranked) -> Pattern:
+    """Find the pattern of factors (``groups.Factor``), rows sorted by the first."""
+    first, rest = ranked[0], ranked[1:]
+    offsets = np.cumsum([0, *(f.levels * f.q for f in rest)])
+    columns = [
+        offset + f.index[:, None] * f.q + np.arange(f.q)
+        for offset, f in zip(offsets, rest, strict=False)
+    ]
+    table = np.concatenate(columns, axis=1) if rest else np.zeros((len(first.index), 0), np.int64)
+    size = int(offsets[-1])
+    pairs, meets = np.unique(first.index[:, None] * max(size, 1) + table, return_inverse=True)
+    begins = np.searchsorted(pairs, np.arange(first.levels + 1) * max(size, 1))
+    return Pattern(
+        first.starts(),
+        np.array(table, np.int64, order="C"),
+        np.array(meets.reshape(table.shape), np.int64, order="C"),
+        begins.astype(np.int64),
+        (pairs % max(size, 1)).astype(np.int64),
+        size,
+    )
+
+
+@kernel(
+    types.int64(
+        Vector, Matrix, Matrix, Indices, IndexTable, IndexTable, Indices, Indices,
+        Cube, Cube, Matrix, Matrix,
+    )
+)  # fmt: skip
+def assemble(w, a, c, starts, columns, meets, begins, others, A, R, B, S):
+    """Fill ``A``, its factors ``R``, ``B~`` and the lower triangle of ``S``.
+
+    Parameters
+    ----------
+    w
+        Row weights ``-l''``, ``(n,)``.
+    a, c
+        ``L'z`` of a row for the largest factor, ``(q, n)``, and for the others, ``(s, n)``.
+
+    Returns
+    -------
+    Number of levels whose block is not positive definite.
+    """
+    q, s = a.shape[0], c.shape[0]
+    failures = 0
+    for i in range(S.shape[0]):
+        for j in range(S.shape[0]):
+            S[i, j] = 0.0
+        S[i, i] = 1.0
+    for i in range(B.shape[0]):
+        for d in range(q):
+            B[i, d] = 0.0
+    for g in range(starts.size - 1):
+        for d in range(q):
+            for e in range(q):
+                A[g, d, e] = 0.0
+            A[g, d, d] = 1.0
+        for j in range(starts[g], starts[g + 1]):
+            for d in range(q):
+                for e in range(d + 1):
+                    A[g, d, e] += w[j] * a[d, j] * a[e, j]
+            for k in range(s):
+                weighted = w[j] * c[k, j]
+                for d in range(q):
+                    B[meets[j, k], d] += weighted * a[d, j]
+                for m in range(s):
+                    if columns[j, m] <= columns[j, k]:
+                        S[columns[j, k], columns[j, m]] += weighted * c[m, j]
+        if not factor(A, g, R, g, q):
+            failures += 1
+            continue
+        for i in range(begins[g], begins[g + 1]):
+            solve_lower(R, g, B, i, q)
+        for i in range(begins[g], begins[g + 1]):
+            for k in range(begins[g], i + 1):
+                product = 0.0
+                for d in range(q):
+                    product += B[i, d] * B[k, d]
+                S[others[i], others[k]] -= product
+    return failures
+
+
+@kernel(types.void(Cube, Matrix, Indices, Indices, Matrix, Vector))
+def eliminate(R, B, begins, others, x, z):
+    """Forward half of a solve: ``x_g := R_g^{-1} x_g``, ``z := z - B~ x``."""
+    q = x.shape[1]
+    for g in range(begins.size - 1):
+        solve_lower(R, g, x, g, q)
+        for i in range(begins[g], begins[g + 1]):
+            for d in range(q):
+                z[others[i]] -= B[i, d] * x[g, d]
+
+
+@kernel(types.void(Cube, Matrix, Indices, Indices, Matrix, Vector))
+def substitute(R, B, begins, others, x, z):
+    """Backward half of a solve: ``x_g := R_g^{-T} (x_g - B~_g' z)``."""
+    q = x.shape[1]
+    for g in range(begins.size - 1):
+        for i in range(begins[g], begins[g + 1]):
+            for d in range(q):
+                x[g, d] -= B[i, d] * z[others[i]]
+        solve_upper(R, g, x, g, q)
+
+
+@helper
+def level_inverse(R, B, inverse, begins, others, g, first, second, q):
+    """Blocks of ``H^{-1}`` for level ``g``.
+
+    ``second[i] = -S^{-1} B~ R^{-1}`` at the pattern and
+    ``first[g] = R^{-T} (I + B~' S^{-1} B~) R^{-1}``.
+    """
+    for d in range(q):
+        for e in range(q):
+            first[g, d, e] = 1.0 if d == e else 0.0
+    for i in range(begins[g], begins[g + 1]):
+        for d in range(q):
+            second[i, d] = 0.0
+        for k in range(begins[g], begins[g + 1]):
+            entry = inverse[others[i], others[k]]
+            for d in range(q):
+                second[i, d] -= entry * B[k, d]
+        for d in range(q):
+            for e in range(q):
+                first[g, d, e] -= B[i, d] * second[i, e]
+        solve_upper(R, g, second, i, q)
+
+
+@kernel(
+    types.void(
+        Matrix, Matrix, Indices, IndexTable, IndexTable, Indices, Indices,
+        Cube, Matrix, Matrix, Cube, Matrix, Vector, Matrix, Matrix,
+    )
+)  # fmt: skip
+def select(
+    a, c, starts, columns, meets, begins, others, R, B, inverse, first, second, h, along, across
+):
+    """Selected entries of ``H^{-1}``, from ``inverse = S^{-1}``.
+
+    Fills ``first`` (blocks of the largest factor), ``second`` (rows at the pattern), and for
+    each row ``H^{-1} a_j`` at the row's own effects: ``along`` for the largest factor,
+    ``(q, n)``, ``across`` for the others, ``(s, n)``; ``h_j = a_j'H^{-1}a_j``.
+    """
+    q, s = a.shape[0], c.shape[0]
+    for g in range(starts.size - 1):
+        level_inverse(R, B, inverse, begins, others, g, first, second, q)
+        for d in range(q):
+            solve_right(R, g, first, d, q)
+        for d in range(q):
+            for e in range(d):
+                first[g, d, e], first[g, e, d] = first[g, e, d], first[g, d, e]
+        for d in range(q):
+            solve_right(R, g, first, d, q)
+        for j in range(starts[g], starts[g + 1]):
+            h[j] = 0.0
+            for d in range(q):
+                value = 0.0
+                for e in range(q):
+                    value += first[g, d, e] * a[e, j]
+                for k in range(s):
+                    value += second[meets[j, k], d] * c[k, j]
+                along[d, j] = value
+                h[j] += a[d, j] * value
+            for k in range(s):
+                value = 0.0
+                for d in range(q):
+                    value += second[meets[j, k], d] * a[d, j]
+                for m in range(s):
+                    value += inverse[columns[j, k], columns[j, m]] * c[m, j]
+                across[k, j] = value
+                h[j] += c[k, j] * value
+
+
+@helper
+def solve_right(R, g, X, d, q):
+    """Replace row ``X[g, d]`` by ``R[g]^{-T} X[g, d]``."""
+    for i in range(q - 1, -1, -1):
+        value = X[g, d, i]
+        for k in range(i + 1, q):
+            value -= R[g, k, i] * X[g, d, k]
+        X[g, d, i] = value / R[g, i, i]
+
+
+class BlockedCholesky:
+    """``H = I + A'WA``: factor, solve, determinant and selected inverse.
+
+    Parameters
+    ----------
+    pattern
+        Of the factors.
+    q
+        Effects of one level of the largest factor.
+    """
+
+    def __init__(self, pattern: Pattern, q: int):
+        self.pattern = pattern
+        levels = len(pattern.starts) - 1
+        n, s = pattern.columns.shape
+        self.A, self.R = np.empty((levels, q, q)), np.empty((levels, q, q))
+        self.B = np.empty((len(pattern.others), q))
+        self.S = np.empty((pattern.size, pattern.size))
+        self.first, self.second = np.empty((levels, q, q)), np.empty((len(pattern.others), q))
+        self.h, self.along, self.across = np.empty(n), np.empty((q, n)), np.empty((s, n))
+
+    def factorise(self, w, a, c) -> bool:
+        """Factor ``H`` at row weights ``w``; False if it is not positive definite."""
+        p = self.pattern
+        failures = assemble(
+            w,
+            a,
+            c,
+            p.starts,
+            p.columns,
+            p.meets,
+            p.begins,
+            p.others,
+            self.A,
+            self.R,
+            self.B,
+            self.S,
+        )
+        if failures or p.size == 0:
+            return failures == 0
+        # row-major lower is column-major upper: no copy
+        upper, info = lapack.dpotrf(self.S.T, lower=0, clean=0, overwrite_a=1)
+        self.S = upper.T
+        return info == 0
+
+    def log_determinant(self) -> float:
+        """``log |H|``."""
+        small = np.log(np.diagonal(self.R, axis1=1, axis2=2)).sum()
+        return float(2.0 * (small + np.log(np.diagonal(self.S)).sum()))
+
+    def solve(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``H^{-1} (x, z)``; ``x`` of shape ``(levels, q)``, ``z`` for the other effects."""
+        p = self.pattern
+        x, z = x.copy(), z.copy()
+        eliminate(self.R, self.B, p.begins, p.others, x, z)
+        if p.size:
+            z = lapack.dpotrs(self.S.T, z, lower=0, overwrite_b=1)[0]
+        substitute(self.R, self.B, p.begins, p.others, x, z)
+        return x, z
+
+    def select_inverse(self, a, c) -> None:
+        """Form the entries of ``H^{-1}`` at the pattern; ``first, h, along, across`` hold them."""
+        p = self.pattern
+        self.inverse = self.S
+        if p.size:
+            upper = lapack.dpotri(self.S.T, lower=0)[0]
+            self.inverse = np.triu(upper) + np.triu(upper, 1).T
+            self.inverse = np.ascontiguousarray(self.inverse)
+        select(
+            a, c, p.starts, p.columns, p.meets, p.begins, p.others, self.R, self.B, self.inverse,
+            self.first, self.second, self.h, self.along, self.across,
+        )  # fmt: skip
+
+
+KERNELS = (assemble, eliminate, substitute, select)

@@ -1,0 +1,178 @@
+r"""The Laplace approximation for several grouping factors, nested or crossed: one node.
+
+.. math:: \ell = \sum_j l_j(\hat\eta_j) - \tfrac12 \hat u'\hat u - \tfrac12 \log|H|,
+   \quad H = I + A'WA, \quad W = -l'' \text{ at the joint mode } \hat u
+
+with ``a_j`` the row ``L'z_j`` over all factors. With ``h_j = a_j'H^{-1}a_j``,
+``r_j = h_j l'''_j / 2`` and ``v = H^{-1} A'r`` (the modes move with the parameters),
+
+.. math:: t = l' + r - W A v, \qquad
+   \Gamma_f = \sum_j z_{jf} [t_j \hat u_f + l'_j v_f - w_j (H^{-1}a_j)_f]'
+
+are the derivatives with respect to the fixed part of ``eta`` and to the factor ``L_f``: the
+formulas of ``quadrature`` at one node, ``Q = -H^{-1}/2``.
+"""
+
+import numpy as np
+
+from .cholesky import KERNELS, BlockedCholesky, make_pattern
+from .pieces import Pieces
+
+NEWTON_DECREMENT = 1e-15
+NEWTON_ROUNDS = 200
+
+
+def compile_all() -> None:
+    """Compile the kernels, or load them from disk."""
+    for k in KERNELS:
+        k.compiled  # noqa: B018
+
+
+class Laplace:
+    """The Laplace approximation over the effects of several factors.
+
+    Parameters
+    ----------
+    blocks
+        The family (``bind.bind_numba``).
+    y, trials
+        Shape ``(n,)``, rows sorted by the levels of the first factor.
+    ranked
+        Grouping factors, the largest first.
+    """
+
+    nodes = 1
+
+    def __init__(self, blocks, y, trials, ranked):
+        self.blocks, self.y, self.trials, self.ranked = blocks, y, trials, ranked
+        self.pattern = make_pattern(ranked)
+        self.cholesky = BlockedCholesky(self.pattern, ranked[0].q)
+        self.x = np.zeros((ranked[0].levels, ranked[0].q))  # modes of u: the largest factor
+        self.z = np.zeros(self.pattern.size)  # and the others
+        self.rows = np.empty((4, len(y)))
+
+    def use_nodes(self, nodes: int) -> None:
+        """Only one node is offered."""
+
+    def directions(self, factors) -> tuple[np.ndarray, np.ndarray]:
+        """``L'z`` of every row for the largest factor and for the others, one row an effect."""
+        parts = [
+            np.ascontiguousarray((f.Z @ L).T) for f, L in zip(self.ranked, factors, strict=True)
+        ]
+        return parts[0], np.concatenate(parts[1:]) if len(parts) > 1 else np.zeros((0, len(self.y)))
+
+    def spread_out(self, a, c, x, z) -> np.ndarray:
+        """``A (x, z)``: effects to rows, ``(n,)``."""
+        eta = np.einsum("dj,jd->j", a, x[self.ranked[0].index])
+        return eta + np.einsum("kj,jk->j", c, z[self.pattern.columns])
+
+    def gather(self, a, c, values) -> tuple[np.ndarray, np.ndarray]:
+        """``A' values``: rows to effects."""
+        first = self.ranked[0]
+        x = np.stack([np.bincount(first.index, row * values, first.levels) for row in a], axis=1)
+        weights = (c * values).T.ravel()
+        return x, np.bincount(self.pattern.columns.ravel(), weights, self.pattern.size)
+
+    def find_mode(self, base, dispersion: float, a, c) -> bool:
+        """Newton's method for the joint mode, steps halved until the integrand rises.
+
+        On return ``rows`` holds the density and its derivatives and ``cholesky`` the factor
+        of ``H`` at the mode. False where it was not found.
+        """
+        x, z, best = self.x, self.z, -np.inf
+        step: tuple[np.ndarray, np.ndarray] = np.zeros_like(x), np.zeros_like(z)
+        for _ in range(NEWTON_ROUNDS):
+            eta = base + self.spread_out(a, c, x, z)
+            self.blocks.density(self.y, self.trials, eta, dispersion, *self.rows)
+            value = self.rows[0].sum() - 0.5 * (np.sum(x * x) + z @ z)
+            if not value >= best - 1e-9 * (1.0 + abs(best)) or value == -np.inf:
+                if best == -np.inf:
+                    if not (x.any() or z.any()):
+                        return False
+                    x, z = np.zeros_like(x), np.zeros_like(z)
+                else:
+                    step = 0.5 * step[0], 0.5 * step[1]
+                    x, z = self.x + step[0], self.z + step[1]
+                continue
+            best, self.x, self.z = value, x, z
+            gx, gz = self.gather(a, c, self.rows[1])
+            gx, gz = gx - x, gz - z
+            proper = self.cholesky.factorise(-self.rows[2], a, c)
+            if not proper and not self.cholesky.factorise(np.maximum(-self.rows[2], 0.0), a, c):
+                return False
+            step = self.cholesky.solve(gx, gz)
+            if np.sum(step[0] * gx) + step[1] @ gz < NEWTON_DECREMENT:
+                return proper
+            x, z = x + step[0], z + step[1]
+        return False
+
+    def __call__(self, base, dispersion: float, factors) -> Pieces:
+        """Approximate at the fixed part ``base`` of ``eta`` and the factors ``L``."""
+        a, c = self.directions(factors)
+        nothing = [np.full_like(L, np.nan) for L in factors]
+        if not self.find_mode(base, dispersion, a, c):
+            self.x, self.z = np.zeros_like(self.x), np.zeros_like(self.z)
+            return Pieces(-np.inf, np.full_like(base, np.nan), nothing, np.nan)
+        l, l1, l2, l3 = self.rows
+        chol = self.cholesky
+        value = l.sum() - 0.5 * (np.sum(self.x**2) + self.z @ self.z + chol.log_determinant())
+        chol.select_inverse(a, c)
+        r = 0.5 * chol.h * l3
+        vx, vz = chol.solve(*self.gather(a, c, r))
+        shift = self.spread_out(a, c, vx, vz)
+        t = l1 + r + l2 * shift
+        gammas = self.by_factor(t, l1, l2, vx, vz)
+        return Pieces(float(value), t, gammas, self.by_dispersion(base, dispersion, a, c, shift))
+
+    def by_factor(self, t, l1, l2, vx, vz) -> list[np.ndarray]:
+        """``Gamma_f`` of every factor."""
+        u = self.per_row(self.x, self.z)
+        v = self.per_row(vx, vz)
+        p = np.concatenate([self.cholesky.along, self.cholesky.across])
+        inner = t * u + l1 * v + l2 * p
+        cuts = np.cumsum([0, *(f.q for f in self.ranked)])
+        return [
+            f.Z.T @ inner[low:high].T
+            for f, low, high in zip(self.ranked, cuts, cuts[1:], strict=False)
+        ]
+
+    def per_row(self, x, z) -> np.ndarray:
+        """Effects of each row's levels, one row of the result an effect."""
+        return np.concatenate([x[self.ranked[0].index].T, z[self.pattern.columns].T])
+
+    def by_dispersion(self, base, dispersion, a, c, shift) -> float:
+        """Derivative by log dispersion."""
+        if not self.blocks.has_dispersion:
+            return 0.0
+        spread = np.empty((3, len(self.y)))
+        eta = base + self.spread_out(a, c, self.x, self.z)
+        self.blocks.spread(self.y, self.trials, eta, dispersion, *spread)
+        return float(np.sum(spread[0] + spread[1] * shift + 0.5 * spread[2] * self.cholesky.h))
+
+    def conditional(self, factors) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Modes of ``b = L u`` and their SDs from ``H^{-1}``, the largest factor first."""
+        inverse, cut = [self.cholesky.first], 0
+        modes = [self.x]
+        for f in self.ranked[1:]:
+            size = f.levels * f.q
+            part = self.cholesky.inverse[cut : cut + size, cut : cut + size]
+            blocks = part.reshape(f.levels, f.q, f.levels, f.q)
+            inverse.append(np.einsum("gdge->gde", blocks))
+            modes.append(self.z[cut : cut + size].reshape(f.levels, f.q))
+            cut += size
+        out = []
+        for L, u, block in zip(factors, modes, inverse, strict=True):
+            covariance = L @ block @ L.T
+            out.append((u @ L.T, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))))
+        return out
+
+    def working_information(self, weights, factors, columns) -> np.ndarray:
+        """``X'WX - X'WA H^{-1} A'WX``: information of ``beta`` with the effects estimated."""
+        a, c = self.directions(factors)
+        self.cholesky.factorise(np.array(weights, float), a, c)
+        seen = []
+        for column in columns.T:
+            solved = self.cholesky.solve(*self.gather(a, c, weights * column))
+            seen.append(columns.T @ (weights * self.spread_out(a, c, *solved)))
+        p = columns.shape[1]
+        return columns.T @ (weights[:, None] * columns) - np.array(seen).reshape(p, p)
