@@ -61,7 +61,7 @@ class Comparison:
             for label, reason in self.failures.items()
         ]
         frame = pd.concat(tables, ignore_index=True)
-        return frame[[c for c in _COLUMNS if c in frame]]
+        return frame.reindex(columns=[c for c in _COLUMNS if c in frame])
 
     @staticmethod
     def _rows(label: str, fit: Fit, effects, level: float) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def _wide(fits: Mapping[str, Fit]) -> str:
     columns = {}
     for label, fit in fits.items():
         table = fit.tidy()
-        keys = pd.MultiIndex.from_frame(table[["group", "term"]])
+        keys = pd.MultiIndex.from_arrays([table["group"], table["term"]])
         cells = [
             f"{e:.3f} ({s:.3f})" if s == s else f"{e:.3f}"
             for e, s in zip(table["estimate"], table["std_error"], strict=True)
@@ -136,13 +136,19 @@ def compare(fits: Iterable[Fit | Failure] | Mapping[str, Fit | Failure]) -> Comp
         If there is nothing to compare, two fits share a label, or their data, family or
         link differ.
     """
-    entries = list(fits.items()) if isinstance(fits, Mapping) else [(f.label, f) for f in fits]
+    entries = _labelled(fits)
     if not entries:
         raise ValueError("compare() got no fits: give a list such as [model.fit('ml')].")
     _unique_labels([label for label, _ in entries])
     done = {label: f for label, f in entries if isinstance(f, Fit)}
     _same_question(done)
     return Comparison(done, {k: f.reason for k, f in entries if isinstance(f, Failure)})
+
+
+def _labelled(fits) -> list[tuple[str, Fit | Failure]]:
+    if isinstance(fits, Mapping):
+        return [(str(label), fit) for label, fit in fits.items()]
+    return [(fit.label, fit) for fit in fits]
 
 
 def _unique_labels(labels: list[str]) -> None:

@@ -97,16 +97,9 @@ class Variance:
 
     def of(self, group: str) -> tuple[np.ndarray, np.ndarray]:
         """SDs and correlations of one grouping factor."""
-        return tuple(
-            np.array(
-                [
-                    x
-                    for c, x in zip(self.components, self.estimate, strict=True)
-                    if c.kind == kind and c.group == group
-                ]
-            )
-            for kind in ("sd", "corr")
-        )
+        mine = [c.kind if c.group == group else "" for c in self.components]
+        kinds = np.array(mine, dtype="U10")
+        return self.estimate[kinds == "sd"], self.estimate[kinds == "corr"]
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Wald limits, on the log scale for SDs and on Fisher's z for correlations."""

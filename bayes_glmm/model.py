@@ -6,6 +6,7 @@ is made, and bad input is refused here, so that no method checks data again.
 
 from dataclasses import replace
 from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,11 +56,20 @@ class GLMM:
     priors: ResolvedPriors
     stated: Priors
 
-    def __init__(self, formula, data, *, family, link=None, priors=None, missing="raise"):
+    def __init__(
+        self,
+        formula: str,
+        data: Any,
+        *,
+        family: str | Family,
+        link: str | Link | None = None,
+        priors: Priors | None = None,
+        missing: Literal["raise", "drop"] = "raise",
+    ) -> None:
         parsed = parse_formula(formula)
-        family = get_family(family)
-        link = get_link(link, family)
-        self._settle(formula, build_design(parsed, data, missing=missing), family, link, priors)
+        kind = get_family(family)
+        scale = get_link(link, kind)
+        self._settle(formula, build_design(parsed, data, missing=missing), kind, scale, priors)
 
     def _settle(self, formula, design, family, link, priors) -> None:
         """Check the response, resolve the priors and set every attribute, once."""

@@ -1,5 +1,7 @@
 """Predictions and simulated responses from any fit."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
@@ -159,7 +161,7 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
     NotServedError
         If the fit has no distribution to simulate from.
     """
-    if fit.estimand != "conditional":
+    if fit.variance is None and fit.loglik is None:
         raise NotServedError(
             f"{fit.label} has no distribution to simulate from: use a fit by 'ml' or 'nuts'."
         )
@@ -190,7 +192,9 @@ def _parameter_sets(fit: Fit, n: int, rng):
             at["draw"] = rng.integers(posterior.sizes["draw"])
             yield {k: v.isel(at).to_numpy() for k, v in posterior.data_vars.items()}
         return
-    fixed = {"beta": fit.beta} | {f"b_{k}": e.estimate for k, e in fit.effects.items()}
+    fixed: dict[str, Any] = {"beta": fit.beta} | {
+        f"b_{k}": e.estimate for k, e in fit.effects.items()
+    }
     if fit.variance is not None:
         for g in fit.model.design.groups:
             sd, corr = fit.variance.of(g.group)

@@ -207,5 +207,5 @@ def _residual_is_positive(model) -> bool:
         shape = (d.n, g.n_levels * g.q)
         columns.append(sparse.csr_array((g.Z.ravel(), (rows, cells.ravel())), shape=shape))
     M = sparse.hstack(columns, format="csr")
-    fitted = M @ lsmr(M, target, atol=1e-13, btol=1e-13, maxiter=10 * sum(M.shape))[0]
+    fitted = M @ lsmr(M, target, atol=1e-13, btol=1e-13, maxiter=10 * d.n)[0]
     return bool(np.linalg.norm(target - fitted) > 1e-8 * np.linalg.norm(target - target.mean()))

@@ -22,8 +22,8 @@ from .fit import Fit, GroupEffects, Seconds, Variance, components_of
 from .messages import Message
 from .methods import SHORTHAND
 from .model import GLMM
-from .modelfile import parse_prior, prior_text
 from .priors import Prior, Priors
+from .priors.text import parse_prior, prior_text
 
 FORMAT = 1
 
@@ -103,7 +103,7 @@ class _Store:
         """Keep an array; the dict that comes back stands for it in the JSON text."""
         array = np.asarray(array)
         if array.dtype.kind in "OUST":
-            return {"labels": array.astype(str).tolist()}
+            return {"labels": [None if pd.isna(x) else str(x) for x in array.ravel()]}
         name = f"a{len(self.arrays)}"
         self.arrays[name] = array
         return {"array": name}
@@ -129,7 +129,7 @@ def _model_out(model: GLMM, store: _Store) -> dict:
         "link": model.link.name,
         "priors": {f.name: _priors_out(getattr(stated, f.name)) for f in fields(stated)},
         "index": store.put(frame.index),
-        "columns": {str(name): _column_out(frame[name], store) for name in frame},
+        "columns": {str(name): _column_out(c, store) for name, c in frame.items()},
     }
 
 
@@ -140,7 +140,7 @@ def _priors_out(value):
     return value if value is None else {k: prior_text(p) for k, p in value.items()}
 
 
-def _priors_in(value):
+def _priors_in(value) -> Any:
     if isinstance(value, dict):
         return {k: parse_prior(p) for k, p in value.items()}
     return None if value is None else parse_prior(value)
