@@ -91,6 +91,22 @@ class Likelihood:
         nodes = self.marginal.integral.nodes if nodes_allowed(factors) else 1
         return Likelihood(self.family, self.link, self.rows, factors, nodes)
 
+    def reordered(self, k: int, blocks, x: np.ndarray) -> tuple["Likelihood", np.ndarray]:
+        """Put the columns of factor ``k`` in another order within their correlated sets.
+
+        Returns
+        -------
+        likelihood, x
+            The same function of the covariance, and the same parameters in its terms.
+        """
+        before, after = self.factors[k].covariance, Covariance(blocks)
+        factors = list(self.factors)
+        factors[k] = replace(factors[k], covariance=after)
+        part = self.layout.theta_slice(k)
+        x = x.copy()
+        x[part] = after.theta_of(before.factor(x[part]))
+        return self.with_factors(factors), x
+
     def use_nodes(self, nodes: int) -> None:
         """Change the quadrature rule; conditional modes are kept as starts."""
         self.marginal.use_nodes(nodes)
@@ -156,8 +172,8 @@ class Likelihood:
         p = self.layout.p
         inverse[:p, :p] = np.linalg.inv(information) if p else information
         after = np.concatenate(
-            [*informations, *([[2.0 * len(m.rows.y)]] if tail else [])]
-        )  # fmt: skip
+            [np.zeros(0), *informations, np.full(len(tail), 2.0 * len(m.rows.y))]
+        )
         inverse[range(p, len(x)), range(p, len(x))] = 1 / after
         return x, inverse
 
@@ -268,6 +284,11 @@ class Likelihood:
             inner[np.ix_(free, free)] = covariance
         known = np.where(np.isnan(inner), 0.0, inner)
         outer = self.outer_jacobian @ known @ self.outer_jacobian.T
+        sign = np.ones(len(x))
+        for k, factor in enumerate(self.factors):
+            part = self.layout.theta_slice(k)
+            sign[part] = factor.covariance.signs(x[part])
+        x, outer = x * sign, outer * np.outer(sign, sign)
         held = np.setdiff1d(np.arange(len(x)), free)
         if covariance is None:
             outer[:] = np.nan

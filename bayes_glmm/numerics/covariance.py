@@ -64,6 +64,24 @@ class Covariance:
         L[self.entries] = theta
         return L
 
+    def signs(self, theta: np.ndarray) -> np.ndarray:
+        """Factors of +-1 that make the diagonal of ``L`` non-negative and leave ``L L'``."""
+        L = self.factor(theta)
+        return np.where(np.diag(L)[self.entries[1]] < 0.0, -1.0, 1.0)
+
+    def theta_of(self, L: np.ndarray) -> np.ndarray:
+        """Entries of ``theta`` for the covariance ``L L'``, the diagonal not negative."""
+        theta = np.zeros(self.size)
+        rows, columns = self.entries
+        for block in self.blocks:
+            part = L[list(block)]
+            lower = np.linalg.qr(part.T, mode="r").T  # part @ part.T = lower @ lower.T
+            for k, column in enumerate(block):
+                sign = -1.0 if lower[k, k] < 0.0 else 1.0
+                for m, row in enumerate(block[k:], start=k):
+                    theta[(rows == row) & (columns == column)] = sign * lower[m, k]
+        return theta
+
     def gradient(self, gamma: np.ndarray) -> np.ndarray:
         """Derivatives by ``theta`` from those by ``L``."""
         return gamma[self.entries]
