@@ -1,7 +1,7 @@
 r"""Generalized estimating equations: population-averaged coefficients of clustered data.
 
 With marginal mean :math:`\mu`, variance :math:`\phi A` and working correlation
-:math:`R(\alpha)`, beta solves (Liang & Zeger 1986, equation 6)
+:math:`R(\alpha)`, beta solves (Liang & Zeger 1986)
 
 .. math:: \sum_i D_i' V_i^{-1} (y_i - \mu_i) = 0, \qquad
    V_i = \phi A_i^{1/2} R(\alpha) A_i^{1/2}, \quad D_i = \partial\mu_i/\partial\beta'.

@@ -64,7 +64,7 @@ class CovarianceFactor:
         return np.r_[sd, corr]
 
     def summary_jacobian(self, theta: np.ndarray) -> np.ndarray:
-        """Derivatives of log SDs and atanh correlations by ``theta``, shape ``(m, m)``.
+        """Differentiate log SDs and atanh correlations by ``theta``, shape ``(m, m)``.
 
         NaN in the rows of zero SDs and of their correlations.
         """

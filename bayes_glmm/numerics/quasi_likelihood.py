@@ -4,9 +4,9 @@ For mean :math:`\mu(\eta)` per trial, :math:`m` trials and variance function :ma
 
 .. math:: s = \frac{(y - m\mu)\,\mu'}{V(\mu)}, \qquad w = \frac{m\,\mu'^2}{V(\mu)},
 
-the quasi-score and its information in :math:`\eta` at dispersion 1 (McCullagh & Nelder 1989,
-section 2.5): the working response is :math:`\eta + s/w` with weight :math:`w`, the Pearson
-residual :math:`s/\sqrt{w}`.
+the quasi-score and its information in :math:`\eta` at dispersion 1 (McCullagh & Nelder 1989):
+the working response is :math:`\eta + s/w` with weight :math:`w`, the Pearson residual
+:math:`s/\sqrt{w}`.
 """
 
 from dataclasses import dataclass

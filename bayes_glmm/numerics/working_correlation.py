@@ -91,7 +91,7 @@ class Exchangeable(WorkingCorrelation):
 
     @staticmethod
     def moment(r, scale, p, clusters):
-        """Sum of pair products over ``scale (pairs - p)`` (Liang & Zeger 1986, section 4)."""
+        """Sum of pair products over ``scale (pairs - p)`` (Liang & Zeger 1986)."""
         products = np.sum(clusters.total(r) ** 2) - np.sum(r * r)
         return np.array([products / (2 * scale * (clusters.n_pairs - p))])
 
