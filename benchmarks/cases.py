@@ -40,7 +40,6 @@ class Case:
 
     problem: Problem
     method: bg.Method
-    quick: bool = True
 
     @property
     def name(self) -> str:
@@ -70,25 +69,39 @@ def simulated(groups: int) -> Problem:
 
 def cases(quick: bool) -> list[Case]:
     """List what is timed with maximum likelihood, quasi-likelihood and estimating equations."""
-    large = simulated(2_000 if quick else 20_000)
-    chosen = [
+    return quick_cases() if quick else all_cases()
+
+
+def all_cases() -> list[Case]:
+    """List the cases of a full run."""
+    large = simulated(20_000)
+    small = (CBPP, BACTERIA, TOENAIL, EPIL, OHIO)
+    return [
         Case(CBPP, bg.GLM()),
         Case(large, bg.GLM()),
-        *[Case(p, LAPLACE) for p in (CBPP, BACTERIA, TOENAIL, EPIL, OHIO, GROUSE, large)],
-        Case(CBPP, bg.ML(nodes=25)),
-        Case(BACTERIA, bg.ML(nodes=25), quick=False),
-        Case(EPIL, bg.ML(nodes=25), quick=False),
-        Case(OHIO, bg.ML(nodes=25)),
+        *[Case(problem, LAPLACE) for problem in (*small, GROUSE, large)],
+        *[Case(problem, bg.ML(nodes=25)) for problem in (CBPP, BACTERIA, EPIL, OHIO)],
         Case(TOENAIL, bg.ML(nodes=21)),
         Case(large, bg.ML(nodes=9)),
-        *[Case(p, PQL, quick=p is EPIL) for p in (CBPP, BACTERIA, TOENAIL, EPIL, OHIO)],
-        *[Case(p, MOMENTS, quick=p is OHIO) for p in (CBPP, BACTERIA, TOENAIL, EPIL, OHIO)],
-        Case(OHIO, PAIRS),
-        Case(OHIO, bg.GEE("ar1", association="equation", scale="n"), quick=False),
-        Case(large, MOMENTS),
-        Case(large, PAIRS),
+        *[Case(problem, PQL) for problem in small],
+        *[Case(problem, MOMENTS) for problem in (*small, large)],
+        *[Case(problem, PAIRS) for problem in (OHIO, large)],
+        Case(OHIO, bg.GEE("ar1", association="equation", scale="n")),
     ]
-    return [case for case in chosen if case.quick or not quick]
+
+
+def quick_cases() -> list[Case]:
+    """List the cases of a quick run: each method once or twice, the simulated data smaller."""
+    large = simulated(2_000)
+    return [
+        Case(CBPP, bg.GLM()),
+        *[Case(problem, LAPLACE) for problem in (CBPP, TOENAIL, GROUSE)],
+        Case(TOENAIL, bg.ML(nodes=21)),
+        Case(large, bg.ML(nodes=9)),
+        Case(EPIL, PQL),
+        *[Case(problem, MOMENTS) for problem in (OHIO, large)],
+        Case(OHIO, PAIRS),
+    ]
 
 
 def posteriors(quick: bool) -> list[Problem]:

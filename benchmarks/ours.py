@@ -40,5 +40,5 @@ def read(fit: bg.Fit) -> Answer:
         se=named(fit.terms, fit.se()),
         sd=dict(zip(components["group"], components["sd"].astype(float), strict=True)),
         loglik=fit.loglik,
-        notes=tuple(str(m) for m in fit.messages),
+        notes=tuple(m.code for m in fit.messages),
     )

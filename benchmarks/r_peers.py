@@ -67,25 +67,37 @@ def load(session: RSession, data: str, folder: Path) -> None:
     path = json.dumps(write_csv(data, folder).as_posix())
     levels = factors(frame(data))
     text = ", ".join(f"{column} = 'character'" for column in levels)
-    session.ask("load", f"d <- read.csv({path}, colClasses = c({text}))")
+    classes = f"c({text})" if levels else "NA"
+    session.ask("load", f"d <- read.csv({path}, colClasses = {classes})")
     for column, names in levels.items():
         listed = ", ".join(json.dumps(name, ensure_ascii=False) for name in names)
         session.ask("load", f"d${column} <- factor(d${column}, levels = c({listed}))")
 
 
-def contenders(case: Case, folder: Path):
-    """Give the R peers of a case, and the process they run in (None without R)."""
-    wanted = calls(case.method)
-    if not have_r():
-        return [Missing(f"R {package}", HINT) for package in wanted], None
-    session = RSession()
-    load(session, case.problem.data, folder)
-    found = []
-    for package, template in wanted.items():
-        if session.package_version(package) is None:
+class RPeers:
+    """The R peers of a case, in one R process that lives until ``close``."""
+
+    def __init__(self, case: Case, folder: Path):
+        self.session = None
+        wanted = calls(case.method)
+        if not have_r():
+            self.contenders = [Missing(f"R {package}", HINT) for package in wanted]
+            return
+        self.session = RSession()
+        try:
+            load(self.session, case.problem.data, folder)
+            self.contenders = [self._peer(p, template, case) for p, template in wanted.items()]
+        except Exception:
+            self.close()
+            raise
+
+    def _peer(self, package: str, template: str, case: Case) -> RContender | Missing:
+        if self.session.package_version(package) is None:
             hint = f"apt install r-cran-{package.lower()}, or in R install.packages('{package}')"
-            found.append(Missing(f"R {package}", hint))
-        else:
-            session.ask("load", f"loadNamespace('{package}')")
-            found.append(RContender(f"R {package}", expression(template, case), session))
-    return found, session
+            return Missing(f"R {package}", hint)
+        return RContender(f"R {package}", expression(template, case), self.session)
+
+    def close(self) -> None:
+        """End the R process."""
+        if self.session is not None:
+            self.session.close()

@@ -31,7 +31,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def how_far(found: Agreement | None) -> str:
-    """Write how far two answers are apart; one digit says it."""
+    """Write the largest differences of two answers; one digit says it."""
     if found is None:
         return ""
     parts = [
@@ -40,10 +40,10 @@ def how_far(found: Agreement | None) -> str:
         ("SD", found.sd, ""),
         ("loglik", found.loglik, ""),
     ]
+    if not any(value for _, value, _ in parts):
+        return "equal"
     return ", ".join(
-        f"{name} {value:.0e}{unit}" if value else f"{name} equal"
-        for name, value, unit in parts
-        if value is not None
+        f"{name} {value:.0e}{unit}" for name, value, unit in parts if value is not None
     )
 
 

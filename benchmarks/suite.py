@@ -3,6 +3,7 @@
 import tempfile
 import warnings
 from argparse import Namespace
+from contextlib import closing
 from pathlib import Path
 
 from . import ours, python_peers, r_peers
@@ -39,7 +40,7 @@ def run(options: Namespace, out: Path | None) -> Record:
     """Time what the options choose, show it as it comes, and write it where ``out`` says."""
     warnings.simplefilter("ignore")
     timed, sampled = chosen(options.quick, options.only)
-    budget = Budget(least=1, most=5, seconds=2.0) if options.quick else Budget()
+    budget = Budget(least=1, most=5, seconds=1.0) if options.quick else Budget()
     record = Record(
         machine=describe(options.threads),
         options={"Mode": "quick" if options.quick else "full", "Date": options.date},
@@ -64,16 +65,13 @@ def run(options: Namespace, out: Path | None) -> Record:
 
 def time_case(case: Case, folder: Path, budget: Budget, tolerance: Tolerance) -> list[Row]:
     """Time one case: ours first, then the peers that are there, then those that are missing."""
-    in_r, session = r_peers.contenders(case, folder)
     try:
-        found = [*ours.contenders(case), *python_peers.contenders(case), *in_r]
-        present = [c for c in found if not isinstance(c, Missing)]
-        timings = race(present, budget)
-    except Exception as error:
+        with closing(r_peers.RPeers(case, folder)) as in_r:
+            found = [*ours.contenders(case), *python_peers.contenders(case), *in_r.contenders]
+            present = [c for c in found if not isinstance(c, Missing)]
+            timings = race(present, budget)
+    except Exception as error:  # one case that cannot be set up does not end the others
         return [Row(case.name, ours.NAME, remark=f"failed: {first_line(error)}")]
-    finally:
-        if session is not None:
-            session.close()
     rows = [
         row_of(case.name, contender, timing, timings[0], tolerance)
         for contender, timing in zip(present, timings, strict=True)
