@@ -197,7 +197,7 @@ def at_boundary(equations: MixedModelEquations, theta: np.ndarray) -> np.ndarray
     """Make SDs that are zero to the accuracy of the iterations exactly zero."""
     theta, scale = theta.copy(), equations.theta_scale()
     for factor, part in zip(equations.factors, equations.slices, strict=True):
-        sd = np.linalg.norm(factor.lower(theta[part]), axis=1)
+        sd = np.linalg.norm(factor.factor(theta[part]), axis=1)
         rows = factor.entries[0]
         theta[part] = np.where(sd[rows] < ZERO_SD * scale[part], 0.0, theta[part])
     return theta
@@ -226,16 +226,18 @@ def variance_of(model, working: WorkingFit, phi: float, reml: bool):
     equations, free = working.products.equations, model.family.has_dispersion
     m = len(working.theta) + free
     estimate, jacobian = np.full(m, np.sqrt(phi)), np.zeros((m, m))
+    components = components_of(model)
+    corr = np.array([c.kind == "corr" for c in components])
     for factor, part in zip(equations.factors, equations.slices, strict=True):
         sds = slice(part.start, part.start + factor.q)
-        estimate[part] = factor.summary(working.theta[part])
+        estimate[part] = factor.components(working.theta[part])
+        jacobian[part, part] = factor.jacobian(working.theta[part])
+        slope = np.where(corr[part], 1 - estimate[part] ** 2, estimate[part])
+        jacobian[part, part] /= slope[:, None]  # of log SD and atanh correlation
         estimate[sds] *= np.sqrt(phi)  # theta is relative to the residual SD
-        jacobian[part, part] = factor.summary_jacobian(working.theta[part])
         jacobian[sds, len(working.theta) :] = 0.5
     jacobian[len(working.theta) :, len(working.theta) :] = 0.5
     covariance = jacobian @ information_inverse(working, phi, reml, free) @ jacobian.T
-    components = components_of(model)
-    corr = np.array([c.kind == "corr" for c in components])
     slope = np.where(corr, 1 - estimate**2, estimate)
     return Variance(components, estimate, slope * np.sqrt(np.diag(covariance))), covariance
 

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import get_lapack_funcs
 
-from .covariance_factor import CovarianceFactor
+from .covariance import Covariance
 
 # the coupling of the largest factor with the others is kept dense where it is small or full
 SMALL, FULL = 200_000, 0.25
@@ -71,7 +71,7 @@ class MixedModelEquations:
         if np.any(np.diff(self.first.index) < 0):
             raise ValueError("rows must be sorted by the grouping factor with most levels")
         self.start = np.flatnonzero(np.diff(self.first.index, prepend=-1))
-        self.factors = tuple(CovarianceFactor(e.blocks) for e in self.effects)
+        self.factors = tuple(Covariance(e.blocks) for e in self.effects)
         self.slices = consecutive([f.size for f in self.factors])
         others = [k for k in range(len(self.effects)) if k != self.largest]
         widths = [self.effects[k].n_levels * self.factors[k].q for k in others]
@@ -84,7 +84,7 @@ class MixedModelEquations:
     def unit_theta(self) -> np.ndarray:
         """Give uncorrelated effects of root mean square 1 on the linear predictor."""
         scale = zip(self.factors, self._row_scale(), strict=True)
-        return np.concatenate([f.from_lower(np.diag(s)) for f, s in scale])
+        return np.concatenate([np.diag(s)[f.entries] for f, s in scale])
 
     def theta_scale(self) -> np.ndarray:
         """Give each entry's size where its effect has root mean square 1: no zeros."""
@@ -194,7 +194,7 @@ class Solution:
     def __init__(self, products: CrossProducts, theta: np.ndarray) -> None:
         e = products.equations
         self.products, self.theta = products, theta
-        self.lower = [f.lower(theta[s]) for f, s in zip(e.factors, e.slices, strict=True)]
+        self.lower = [f.factor(theta[s]) for f, s in zip(e.factors, e.slices, strict=True)]
         self._eliminate_first()
         self._factor_schur()
         self._predict()
@@ -315,7 +315,7 @@ class Solution:
         for factor, L, k, form in zip(
             e.factors, self.lower, self.scores, self.forms(reml), strict=True
         ):
-            parts.append(factor.from_lower(2 * (form.sum(axis=0) - k.T @ k @ L / phi)))
+            parts.append(factor.gradient(2 * (form.sum(axis=0) - k.T @ k @ L / phi)))
         return np.concatenate(parts)
 
     def degrees_of_freedom(self, reml: bool) -> int:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bayes_glmm.numerics import mixed_model_equations as mme
-from bayes_glmm.numerics.covariance_factor import CovarianceFactor
 from bayes_glmm.numerics.newton import difference_hessian, minimise
 
 N, P = 80, 3
@@ -43,7 +42,7 @@ def dense(problem, theta):
     V, sigmas = np.diag(1 / problem.weight), []
     e = problem.equations
     for factor, part, effect in zip(e.factors, e.slices, e.effects, strict=True):
-        L = factor.lower(theta[part])
+        L = factor.factor(theta[part])
         sigmas.append(L @ L.T)
         same = effect.index[:, None] == effect.index
         V = V + (effect.Z @ sigmas[-1] @ effect.Z.T) * same
@@ -129,22 +128,6 @@ def test_small_blocks_are_factored_and_solved():
     np.testing.assert_allclose(root, np.linalg.cholesky(blocks), rtol=1e-12, atol=1e-13)
     right = rng.normal(size=(4, 4))
     np.testing.assert_allclose(root @ mme.solve_blocks(root, right), np.broadcast_to(right, (6, 4, 4)), atol=1e-12)  # fmt: skip  # noqa: E501
-
-
-def test_covariance_factor_summary_and_jacobian():
-    factor = CovarianceFactor(((0, 2), (1,)))
-    theta = np.array([-1.2, 0.5, 0.8, 0.3])
-    Sigma = factor.lower(theta) @ factor.lower(theta).T
-    sd = np.sqrt(np.diag(Sigma))
-    np.testing.assert_allclose(factor.summary(theta), [*sd, Sigma[2, 0] / (sd[0] * sd[2])])
-    assert Sigma[1, 0] == Sigma[2, 1] == 0
-
-    def working(t):
-        values = factor.summary(t)
-        return np.r_[np.log(values[:3]), np.arctanh(values[3:])]
-
-    numeric = [(working(theta + h) - working(theta - h)) / 2e-6 for h in 1e-6 * np.eye(4)]
-    np.testing.assert_allclose(factor.summary_jacobian(theta), np.array(numeric).T, atol=1e-8)
 
 
 def test_newton_finds_the_minimum_and_its_curvature():
