@@ -28,7 +28,7 @@ FEW_CLUSTERS = 40
 LIMIT = 100  # iterations
 TOLERANCE = 1e-8  # last step, in naive standard errors
 SETTLED = 1e-3  # last change of the linear predictor, relative to 1 + its size
-START = 0.1  # last step of the start with independent rows, in standard errors
+START = 1.0  # last step of the start with independent rows, in standard errors
 
 
 @dataclass(frozen=True, eq=False)
