@@ -100,8 +100,9 @@ class Material:
     @cached_property
     def likelihood(self) -> tuple[str, Fit] | None:
         """The fit whose likelihood is nearest to exact: quadrature before Laplace."""
-        return _first(self.mixed, lambda f: f.loglik_kind in ("quadrature", "exact")) or _first(
-            self.mixed, lambda f: f.loglik is not None
+        having = {k: f for k, f in self.mixed.items() if f.loglik is not None}
+        return _first(having, lambda f: "Laplace" not in str(f.loglik_kind)) or _first(
+            having, lambda f: True
         )
 
     @cached_property

@@ -95,7 +95,7 @@ def test_the_answer_quotes_the_posterior_and_compares(material):
     (effect,) = [s for s in said if s.startswith("period[T.2]")]
     assert "odds ratio 0.38" in effect  # exp(-1.0 + 0.02)
     # PQL: -0.7 + 1.96 * 0.3 < 0, so all three exclude 1
-    assert "the intervals of all 3 mixed-model methods exclude 1" in effect
+    assert "all 3 mixed-model methods' intervals exclude 1" in effect
     (spread,) = [s for s in said if s.startswith("Levels of herd")]
     assert "PQL 34\u202f% below" in spread  # 0.42 / 0.64 - 1
     (agreement,) = [s for s in said if s.startswith("Agreement")]
@@ -139,7 +139,12 @@ def test_the_boundary_test_and_the_profile_are_asked_for_once(
     def boundary_test(fit, group, term=None):
         calls.append((group, term))
         return SimpleNamespace(
-            statistic=14.09, weights=(0.5, 0.5), df=(0, 1), p_value=8.7e-5, p_naive=1.7e-4
+            statistic=14.09,
+            weights=(0.5, 0.5),
+            df=(0, 1),
+            p_value=8.7e-5,
+            p_naive=1.7e-4,
+            note="A note.",
         )
 
     def profile(fit, parameter, grid):
@@ -155,7 +160,7 @@ def test_the_boundary_test_and_the_profile_are_asked_for_once(
     (test,) = (block for block in blocks if isinstance(block, Table))
     assert cells(test)[0][1:] == [
         "14.09",
-        "0.50 χ²(0) + 0.50 χ²(1)",
+        "½ χ²(0) + ½ χ²(1)",
         *["8.7\u202f×\u202f10⁻⁵"],
         "0.00017",
     ]

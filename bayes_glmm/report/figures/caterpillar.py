@@ -37,7 +37,7 @@ def _rows(names: Sequence[str], effects: Sequence[Effects], order: np.ndarray, a
     axes = figure.subplots()
     rows = np.arange(len(names))
     for position, one in enumerate(effects):
-        shift = 0.3 * (position - (len(effects) - 1) / 2)
+        shift = 0.3 * ((len(effects) - 1) / 2 - position)
         axes.hlines(rows + shift, one.low[order], one.high[order], color=one.style.color, lw=1.4)
         axes.plot(
             one.estimate[order],

@@ -67,7 +67,8 @@ def _panel(axes: Axes, panel: Panel, named: bool) -> None:
             zorder=3,
         )
     first = panel.marks[0]
-    axes.axvline(first.estimate, color=first.style.color, lw=1, alpha=0.35, zorder=1)
+    if len(panel.marks) > 1:
+        axes.axvline(first.estimate, color=first.style.color, lw=1, alpha=0.35, zorder=1)
     if panel.zero:
         axes.axvline(0, color=SOFT, lw=0.8, ls=(0, (3, 2)), zorder=1)
     low, high = _limits(panel)

@@ -1,6 +1,7 @@
 """The answer in short: sentences derived from the fits, never written by hand."""
 
 import numpy as np
+import pandas as pd
 
 from ...fit import Component, Fit
 from ..document import Block, Bullets, Code, Paragraph, Strong, Text
@@ -8,6 +9,8 @@ from ..material import Material, tidy_fixed
 from ..numbers import (
     THIN,
     count,
+    decimals_for,
+    fixed,
     interval,
     listing,
     p_value,
@@ -16,7 +19,7 @@ from ..numbers import (
     significant,
     with_error,
 )
-from ..scales import effect, median_ratio, scale_of
+from ..scales import median_ratio, scale_of
 
 MOST = 8  # coefficients written out
 
@@ -54,19 +57,21 @@ def _effects(material: Material, fit: Fit) -> list[Text]:
     return found
 
 
-def _effect(material: Material, table, term: str) -> Text:
+def _effect(material: Material, table: pd.DataFrame, term: str) -> Text:
+    unit = " per unit" if _is_slope(material, term) else ""
+    return (Code(term), f": {_size(material, table, term)}{unit}; {_clear(material, term)}.")
+
+
+def _size(material: Material, table: pd.DataFrame, term: str) -> str:
+    """``odds ratio 0.31 (0.17 to 0.58)``, or the coefficient itself where that means more."""
     row = table.loc[term]
     scale = scale_of(material.model)
-    estimate, _ = with_error(row.estimate, row.std_error)
-    if scale.ratio is None:
-        decimals = len(estimate.partition(".")[2])
-        size = f"{estimate} ({interval(row.conf_low, row.conf_high, decimals)})"
-        text = f" changes the linear predictor by {size}, {scale.axis}"
-    else:
+    if scale.ratio is not None:
         limits = ratio_interval(*np.exp([row.conf_low, row.conf_high]))
-        text = f": {scale.ratio} {significant(np.exp(row.estimate))} ({limits})"
-        text += " per unit" if _is_slope(material, term) else ""
-    return (Code(term), f"{text}; {_clear(material, term)}.")
+        return f"{scale.ratio} {significant(np.exp(row.estimate))} ({limits})"
+    decimals = decimals_for(row.std_error, row.estimate)
+    shown = fixed(row.estimate, decimals)
+    return f"{shown} ({interval(row.conf_low, row.conf_high, decimals)}), {scale.axis}"
 
 
 def _is_slope(material: Material, term: str) -> bool:
@@ -76,16 +81,18 @@ def _is_slope(material: Material, term: str) -> bool:
 
 
 def _clear(material: Material, term: str) -> str:
-    """Say in how many mixed-model fits the interval excludes no effect."""
-    rows = [tidy_fixed(fit).loc[term] for fit in (material.mixed or material.conditional).values()]
-    clear = sum(bool(r.conf_low > 0 or r.conf_high < 0) for r in rows)
+    """Say which mixed-model fits' intervals exclude no effect."""
+    fits = material.mixed or material.conditional
+    rows = {label: tidy_fixed(fit).loc[term] for label, fit in fits.items()}
+    clear = [k for k, r in rows.items() if r.conf_low > 0 or r.conf_high < 0]
     nothing = "0" if scale_of(material.model).ratio is None else "1"
     if len(rows) == 1:
         return f"the interval {'excludes' if clear else 'includes'} {nothing}"
-    if clear == len(rows):
-        return f"the intervals of all {clear} mixed-model methods exclude {nothing}"
-    how_many = "none" if clear == 0 else f"only {clear}"
-    return f"{how_many} of the {len(rows)} mixed-model methods' intervals excludes {nothing}"
+    if len(clear) == len(rows):
+        return f"all {len(rows)} mixed-model methods' intervals exclude {nothing}"
+    if not clear:
+        return f"none of the {len(rows)} mixed-model methods' intervals excludes {nothing}"
+    return f"{nothing} is outside the intervals of {listing(clear)} only"
 
 
 def _spreads(material: Material, label: str, fit: Fit) -> list[Text]:
@@ -158,7 +165,7 @@ def _averages(material: Material) -> list[Text]:
     terms = [t for t in table.index if t != "Intercept"][:MOST]
     if not terms:
         return []
-    words = [f"{t} {effect(material.model, table.conf_low[t], table.conf_high[t])}" for t in terms]
+    words = [f"{term} {_size(material, table, term)}" for term in terms]
     lead = "Averaged over the population"
     return [
         (

@@ -71,8 +71,9 @@ def _figure(material: Material, observed, replicated, trials) -> Picture:
         image = calibration(observed, replicated.mean(0), rng, color)
         caption = (
             "Calibration: among rows with a given predicted probability, how often was the "
-            "response 1? The curve should stay in the band around the diagonal. Below: how many "
-            "rows have each prediction, ones dark."
+            "response 1? The curve should stay in the band around the diagonal; as the same data "
+            "fitted the model, it tends to be a little steeper. Below: how many rows have each "
+            "prediction, ones in colour."
         )
         return Picture(
             "predictive", image, "Observed frequency against predicted probability.", caption
@@ -111,13 +112,14 @@ def _shares(observed: np.ndarray, replicated: np.ndarray, color: str) -> Picture
 
 def _statistics(material: Material, observed, replicated, trials) -> Table:
     """Statistics the model was not fitted to, observed and replicated."""
-    rows = [_statistic(*item) for item in _measures(material, observed, replicated, trials)]
+    measures = _measures(material, observed, replicated, trials)
+    rows = [_statistic(*item) for item in measures if item[1] or np.any(item[2])]
     caption = (
         "Statistics of the observed data, and what replicated data sets give (median and 95 % "
-        "range). The share is that of replicates at or above the observed value; near 0 or 1 the "
-        "model misses that feature."
+        "range). The last column is the share of replicates above the observed value, ties "
+        "counted half: near 0 or 1 the model misses that feature."
     )
-    columns = ("statistic", "observed", "replicated", "95 % range", "share at or above")
+    columns = ("statistic", "observed", "replicated", "95 % range", "share above")
     return Table(columns, rows, caption, frozenset({1, 2, 3, 4}))
 
 
@@ -127,7 +129,7 @@ def _measures(material: Material, observed, replicated, trials):
     share, shares = observed / trials, replicated / trials
     if name in ("binomial", "bernoulli"):
         yield "share of successes", observed.sum() / trials.sum(), replicated.sum(1) / trials.sum()
-        yield "rows without a success", (observed == 0).sum(), (replicated == 0).sum(1)
+        yield from _extreme_levels(material, share, shares)
     elif name == "poisson":
         yield "zeros", (observed == 0).sum(), (replicated == 0).sum(1)
         yield "variance / mean", _dispersion(observed), _dispersion(replicated)
@@ -138,6 +140,19 @@ def _measures(material: Material, observed, replicated, trials):
         yield "standard deviation", observed.std(), replicated.std(1)
     for group, index in _indices(material, observed):
         yield f"SD of means of {group}", _between(share, index), _between(shares, index)
+
+
+def _extreme_levels(material: Material, share: np.ndarray, shares: np.ndarray):
+    """Levels whose rows are all failures, or all successes: where groups differ much, many."""
+    for group, index in _indices(material, share):
+        yield f"levels of {group} without a success", *_levels(share, shares, index, 0.0)
+        yield f"levels of {group} with successes only", *_levels(share, shares, index, 1.0)
+
+
+def _levels(share: np.ndarray, shares: np.ndarray, index: np.ndarray, value: float):
+    """Levels all of whose rows have that share, observed and replicated."""
+    other = [_sums((y != value).astype(float), index) for y in (share, shares)]
+    return (other[0] == 0).sum(), (other[1] == 0).sum(-1)
 
 
 def _dispersion(y: np.ndarray):
@@ -155,16 +170,20 @@ def _indices(material: Material, observed: np.ndarray):
 
 def _between(y: np.ndarray, index: np.ndarray):
     """SD between the levels' mean responses, along the last axis of ``y``."""
-    sizes = np.bincount(index)
-    sums = np.apply_along_axis(lambda row: np.bincount(index, row, len(sizes)), -1, y)
-    return (sums / np.maximum(sizes, 1)).std(-1)
+    return (_sums(y, index) / np.maximum(np.bincount(index), 1)).std(-1)
+
+
+def _sums(y: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Sum over the rows of each level, along the last axis."""
+    levels = int(index.max()) + 1
+    return np.apply_along_axis(lambda row: np.bincount(index, row, levels), -1, y)
 
 
 def _statistic(name: str, observed: Any, replicated: np.ndarray) -> tuple[Text, ...]:
     low, middle, high = np.quantile(replicated, [0.025, 0.5, 0.975])
     whole = float(observed).is_integer() and np.all(replicated == np.round(replicated))
     decimals = 0 if whole else decimals_for(float(np.std(replicated)), float(observed))
-    share = float(np.mean(replicated >= observed))
+    share = float(np.mean(replicated > observed) + 0.5 * np.mean(replicated == observed))
     return (
         name,
         fixed(float(observed), decimals),
@@ -191,8 +210,8 @@ def sampling(material: Material) -> list[Block]:
 def _diagnostics(label: str, fit: Fit) -> list[Block]:
     if fit.diagnostics is None:
         return [Paragraph(f"{label} has no diagnostics.", "warning")]
-    table = fit.tidy()
-    rows = [_diagnosed(row) for row in table.itertuples()]
+    named = zip(fit.parameter_names, fit.tidy().itertuples(), strict=True)
+    rows = [_diagnosed(name, row) for name, row in named]
     rows += _worst(fit)
     tree = fit.draws["posterior"]
     size = f"{tree.sizes['chain']} chains of {tree.sizes['draw']} draws"
@@ -207,9 +226,8 @@ def _diagnostics(label: str, fit: Fit) -> list[Block]:
     return [Table(columns, rows, caption, frozenset(range(1, 6)))]
 
 
-def _diagnosed(row) -> tuple[Text, ...]:
+def _diagnosed(name: str, row) -> tuple[Text, ...]:
     error = row.std_error / np.sqrt(row.ess_bulk) if row.ess_bulk > 0 else np.nan
-    name = f"{row.term} {row.group}".strip()
     return (
         Code(name),
         fixed(row.estimate, decimals_for(error, row.estimate)),

@@ -150,15 +150,19 @@ def _forest(material: Material, fits: Mapping[str, Fit], estimand: str) -> Pictu
     axis = f"{scale_of(material.model).axis}, {estimand} coefficients"
     spoken = "; ".join(f"{p.title}: {_spoken(p.marks)}" for p in panels)
     caption = (
-        f"Estimates and 95 % intervals, {estimand} coefficients. Each panel has its own scale; "
-        "the dashed line is zero. Look for marks that stand away from the others, and for "
-        "intervals that are shorter than the others'."
+        f"Estimates and 95 % intervals of {estimand} coefficients. Each panel has its own scale; "
+        "the dashed line is zero"
     )
+    if len(fits) > 1:
+        caption += (
+            ", the faint line the first method's estimate. Look for marks that stand away from "
+            "the others, and for intervals that are shorter than the others'"
+        )
     return Picture(
         f"forest-{estimand}",
         forest(panels, axis),
         f"Forest plot of {estimand} estimates. {spoken}.",
-        caption,
+        f"{caption}.",
     )
 
 

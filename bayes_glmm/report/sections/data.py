@@ -42,13 +42,17 @@ def _response(m) -> Text:
         sizes = f"{_range(trials)} trials a row"
         return ("Response ", name, f": successes in {events}; {sizes}.")
     if m.family.name == "bernoulli":
-        levels = getattr(m.design, "response_levels", ())
-        one = f"“{levels[1]}”" if len(levels) == 2 else "1"
-        return ("Response ", name, f": {one} in {fixed(y.sum(), 0)} rows ({total}).")
+        return ("Response: ", Code(_one(m)), f" in {fixed(y.sum(), 0)} rows ({total}).")
     spread = f"mean {significant(y.mean(), 3)}, variance {significant(y.var(ddof=1), 3)}"
     extremes = f"from {y.min():g} to {y.max():g}"
     zeros = f", {percent(np.mean(y == 0))} zeros" if m.family.name == "poisson" else ""
     return ("Response ", name, f": {spread}, {extremes}{zeros}.")
+
+
+def _one(m) -> str:
+    """Say what a response of one is: ``y = 1``, or the name of the level."""
+    levels = m.design.response_levels
+    return f"{m.design.response_name} = {levels[1] if levels else 1}"
 
 
 def _groups(m) -> Table:
@@ -145,7 +149,7 @@ def _parts(frame: pd.DataFrame, split: str | None) -> tuple[list[str], np.ndarra
 
 def _ylabel(m) -> str:
     if m.family.name in ("binomial", "bernoulli"):
-        return f"share of {'successes' if m.family.has_trials else 'ones'}"
+        return "share of successes" if m.family.has_trials else f"share of rows with {_one(m)}"
     return m.design.response_name
 
 

@@ -1,14 +1,20 @@
 """How to read the report: the few ideas that a learner needs, fitted to what is in it."""
 
+from math import pi, sqrt
+
 from ..document import Block, Bullets, Strong, Text
 from ..material import Material
-from ..scales import scale_of
+from ..numbers import significant
+
+# population-averaged = conditional / sqrt(1 + shrinkage * variance): Zeger, Liang & Albert
+# (1988), approximate for the logit, exact for the probit
+SHRINKAGE = {"logit": (16 * sqrt(3) / (15 * pi)) ** 2, "probit": 1.0}
 
 
 def reading(material: Material) -> list[Block]:
     """Write notes on the estimands and on each kind of method that is present."""
     present = {type(fit.method).__name__ for fit in material.fits.values()}
-    present |= {"Laplace" for fit in material.fits.values() if fit.loglik_kind == "Laplace"}
+    present |= {"Laplace" for fit in material.fits.values() if "Laplace" in str(fit.loglik_kind)}
     notes = [
         (need, title, text) for need, title, text in _notes(material) if need in present | {""}
     ]
@@ -17,15 +23,7 @@ def reading(material: Material) -> list[Block]:
 
 
 def _notes(material: Material):
-    averaged = (
-        "On the log link the two slopes agree, only the intercept differs."
-        if material.model.link.name == "log"
-        else "On the identity link they agree."
-        if material.model.link.name == "identity"
-        else "They are closer to zero than conditional ones, the more so the larger the SD of "
-        "the groups; neither is wrong."
-    )
-    unit = scale_of(material.model).axis
+    averaged = _attenuation(material)
     return (
         (
             "",
@@ -73,7 +71,35 @@ def _notes(material: Material):
         (
             "GLM",
             "GLM",
-            "ignores the groups: its standard errors treat rows of one level as independent, "
-            f"and its coefficients ({unit}) are those of a model without group effects.",
+            "ignores the groups: its standard errors take rows of one level as independent, "
+            "which makes most intervals too short, and leaves the group effects out of the mean.",
         ),
     )
+
+
+def _attenuation(material: Material) -> str:
+    """How population-averaged coefficients relate to conditional ones on this link."""
+    link, variance = material.model.link.name, _variance(material)
+    if link == "identity":
+        return "On the identity link they agree."
+    if link == "log":
+        return (
+            "On the log link random intercepts move only the intercept, by half their variance: "
+            "slopes agree."
+        )
+    general = (
+        "They are closer to zero, the more so the larger the SD of the groups; neither is wrong."
+    )
+    if variance is None or link not in SHRINKAGE:
+        return general
+    factor = 1.0 / sqrt(1.0 + SHRINKAGE[link] * variance)
+    total = f"an SD of {significant(sqrt(variance))}"
+    return f"{general} With {total}, expect about {significant(factor)} times the conditional ones."
+
+
+def _variance(material: Material) -> float | None:
+    """Sum of the variances of random intercepts, or None where slopes vary too."""
+    if material.reference is None or any(c.term != "Intercept" for c in material.sds()):
+        return None
+    fit = material.reference[1]
+    return sum(material.sd_estimate(fit, c)[0] ** 2 for c in material.sds())

@@ -1,11 +1,14 @@
 """Variance components: posterior, prior and profile likelihood; the boundary test."""
 
+from typing import Any
+
 import numpy as np
+from scipy.interpolate import Akima1DInterpolator
 
 from ...fit import Component, datatree_name
 from ..document import Block, Code, Paragraph, Picture, Table, Text
 from ..figures.canvas import STYLES
-from ..figures.component import Curves, component, density
+from ..figures.component import LIMIT, Curves, component, density, relative
 from ..figures.forest import Mark
 from ..material import Material, attempt, draws_of
 from ..numbers import listing, p_value, significant
@@ -49,9 +52,10 @@ def _picture(material: Material, c: Component) -> Picture:
     axis = f"{title}, {scale_of(material.model).axis}"
     image = component(curves, axis, (STYLES["NUTS"].color, STYLES["ML"].color))
     by = f" by {material.likelihood[0]}" if material.likelihood else ""
+    ends = _profile_interval(curves)
     caption = (
         f"{title}: what the data say (profile likelihood{by}, scaled to 1 at its peak; above the "
-        "dotted line lies its 95 % interval), what the prior said, and the posterior, which "
+        f"dotted line lies its 95 % interval{ends}), what the prior said, and the posterior, which "
         "combines the two. Below: each method's estimate and 95 % interval. Where the posterior "
         "follows the prior rather than the likelihood, the data say little."
     )
@@ -106,15 +110,24 @@ def _prior(material: Material, c: Component, grid: np.ndarray) -> np.ndarray:
 
 def _profile(material: Material, c: Component, upper: float) -> tuple[np.ndarray, np.ndarray]:
     """Profile log-likelihood on a coarse grid, then a smooth curve through it."""
-    from scipy.interpolate import PchipInterpolator
-
     coarse = np.linspace(0.0, upper, POINTS)
     values = np.asarray(material.profile(c, coarse), float)
     good = np.isfinite(values)
     if good.sum() < 4:
         raise ValueError("it could not be computed at enough values")
     fine = np.linspace(coarse[good][0], coarse[good][-1], FINE)
-    return fine, PchipInterpolator(coarse[good], values[good])(fine)
+    return fine, Akima1DInterpolator(coarse[good], values[good], method="makima")(fine)
+
+
+def _profile_interval(curves: Curves) -> str:
+    """Where the profile is above the 95 % line: ``, 0.39 to 1.08``; open at the axis's end."""
+    if curves.profile is None:
+        return ""
+    grid, inside = curves.profile[0], relative(curves.profile) >= LIMIT
+    low, high = float(grid[inside][0]), float(grid[inside][-1])
+    if inside[-1]:
+        return f", from {significant(low)} beyond the axis"
+    return f", {significant(low)} to {significant(high)}"
 
 
 def _spoken(title: str, curves: Curves) -> str:
@@ -134,29 +147,33 @@ def _spoken(title: str, curves: Curves) -> str:
 def _tests(material: Material) -> list[Block]:
     if material.likelihood is None:
         return [Paragraph("No boundary test: no method with a likelihood gave a fit.")]
-    rows, failures = [], []
+    rows, failures, remarks = [], [], []
     for c in material.sds():
         try:
-            rows.append(_row(material, c))
+            test = material.boundary(c)
         except Exception as error:  # the other components have their rows
             failures.append(Paragraph(f"No test of {datatree_name(c)}: {error}", "warning"))
+            continue
+        rows.append(_row(c, test))
+        if test.note:
+            remarks.append(Paragraph((Code(datatree_name(c)), f": {test.note}"), "note"))
     label = material.likelihood[0]
     caption: Text = (
         "Is the SD zero? Likelihood-ratio test by ",
         material.key(label),
         ". Zero is the edge of what an SD can be, so under the hypothesis the estimate is zero in "
-        "half of all samples: the reference is a mixture of chi-squares, half of it a point at "
-        "zero for one SD, and the naive p-value is too large, twice the right one.",
+        "half of all samples: the reference is a mixture of chi-squares (with 0 degrees of freedom "
+        "a point at zero), and the naive p-value, which ignores that, is too large.",
     )
     columns = ("SD", "statistic", "reference", "p", "naive p")
     table = Table(columns, rows, caption, frozenset({1, 3, 4}))
-    return [*([table] if rows else []), *failures]
+    return [*([table] if rows else []), *remarks, *failures]
 
 
-def _row(material: Material, c: Component) -> tuple[Text, ...]:
-    test = material.boundary(c)
+def _row(c: Component, test: Any) -> tuple[Text, ...]:
     mixture = " + ".join(
-        f"{significant(w)} χ²({d})" for w, d in zip(test.weights, test.df, strict=True)
+        f"{'½' if w == 0.5 else significant(w)} χ²({d})"
+        for w, d in zip(test.weights, test.df, strict=True)
     )
     return (
         Code(datatree_name(c)),
