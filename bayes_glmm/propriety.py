@@ -64,10 +64,9 @@ def find_separation(model) -> Separation | None:
     if basis.shape[1] == 0:
         return None
     signed = sign[sign != 0, None] * (X[sign != 0] @ basis)
-    cone = np.unique(np.round(signed, 12), axis=0)
-    if _maximum_exists(cone):
+    if _maximum_exists(signed):
         return None
-    ray = _ray(cone)
+    ray = _ray(np.unique(np.round(signed, 12), axis=0))
     if ray is None:
         return None
     gamma = basis @ ray / scale
