@@ -20,10 +20,8 @@ PACKAGE = "bayes_glmm"
 
 # from what everything may use to what nothing may use; a folder stands for all in it
 LAYERS = (
-    {"choices", "toml", "messages", "methods", "datasets", "numerics", "expression", "columns"},
-    {"tokens", "terms", "rank", "fit"},
-    {"formula", "families", "priors", "residual"},
-    {"response"},
+    {"choices", "toml", "messages", "methods", "datasets", "numerics"},
+    {"formula", "families", "priors", "residual", "fit"},
     {"design"},
     {"model", "modelfile"},
     {"bayesian", "frequentist", "propriety", "datatree"},
@@ -51,7 +49,7 @@ HOMES = {
     "pydantic": {"modelfile"},
     "pooch": {"datasets"},
     "rdata": {"datasets"},
-    "formulaic": {"design", "columns", "expression", "response"},
+    "formulaic": {"design", "formula"},
     "bambi": set(),
     "rpy2": set(),
 }

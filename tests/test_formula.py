@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayes_glmm.expression import ELEMENTWISE, check_expression
+from bayes_glmm.formula.expression import ELEMENTWISE, check_expression
 from bayes_glmm.formula import FormulaError, RandomTerm, parse_formula
 
 # --- what formulas mean ---------------------------------------------------------------

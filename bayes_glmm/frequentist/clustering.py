@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..columns import (
+from ..design import Design, GroupBlock
+from ..design.columns import (
     DataError,
     as_numbers,
     check_names,
     column_of,
     complete_rows,
     is_factor,
-    make_grouping,
 )
-from ..design import Design, GroupBlock
+from ..design.grouping import make_grouping
 from ..methods import NotServedError
 from ..numerics.clusters import Clusters
 

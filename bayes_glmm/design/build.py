@@ -1,12 +1,11 @@
 """Formula and data become arrays: response, fixed-effect columns, random-effect blocks.
 
 The linear predictor of the model is ``eta = offset + X beta + sum_g Z_g b_g[index_g]``.
-This is the only module that hands anything to formulaic.
+This is the only folder that hands anything to formulaic.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
@@ -16,80 +15,27 @@ import pandas as pd
 from formulaic import ModelSpec
 from formulaic.transforms import C
 
+from ..formula import Formula
+from ..formula.expression import ELEMENTWISE
 from .columns import (
     DataError,
-    Grouping,
     as_factor,
     as_frame,
     as_numbers,
     check_finite,
-    check_group_names,
     check_names,
     column_of,
     complete_rows,
     elementwise,
     is_factor,
     levels_of,
-    make_grouping,
     operand,
 )
-from .expression import ELEMENTWISE
-from .formula import Formula
+from .grouping import GroupBlock, Grouping, check_group_names, make_grouping
 from .rank import check_rank
 from .response import make_response
 
-__all__ = ["DataError", "Design", "GroupBlock", "build_design"]
-
-
-@dataclass(frozen=True, eq=False)
-class GroupBlock:
-    """All random effects on one grouping factor.
-
-    Attributes
-    ----------
-    group : str
-        ``"herd"``, ``"batch:cask"``.
-    columns : tuple of str
-        Names of the q random-effect columns.
-    levels : tuple of str
-        Labels of the levels.
-    index : ndarray of shape (n,), int64
-        Level of each row.
-    Z : ndarray of shape (n, q)
-        Row i adds ``Z[i] @ b[index[i]]`` to the linear predictor.
-    blocks : tuple of tuple of int
-        Partition of the columns into sets that may be correlated: ``((0, 1),)`` for
-        ``(x | g)``, ``((0,), (1,))`` for ``(x || g)``.
-    """
-
-    group: str
-    columns: tuple[str, ...]
-    levels: tuple[str, ...]
-    index: np.ndarray
-    Z: np.ndarray
-    blocks: tuple[tuple[int, ...], ...]
-
-    @property
-    def n_levels(self) -> int:
-        """Number of levels."""
-        return len(self.levels)
-
-    @property
-    def q(self) -> int:
-        """Number of random-effect columns."""
-        return len(self.columns)
-
-    @functools.cached_property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Correlated pairs (i, j), i > j, column by column of the lower triangle."""
-        return tuple(
-            (i, j) for block in self.blocks for k, j in enumerate(block) for i in block[k + 1 :]
-        )
-
-    @property
-    def pair_names(self) -> tuple[str, ...]:
-        """Names of the correlated pairs, ``"Intercept~x"``."""
-        return tuple(f"{self.columns[j]}~{self.columns[i]}" for i, j in self.pairs)
+__all__ = ["Design", "build_design"]
 
 
 @dataclass(frozen=True, eq=False)

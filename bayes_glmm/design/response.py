@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype
 
+from ..formula import Response
 from .columns import (
     DataError,
     as_numbers,
@@ -16,7 +17,6 @@ from .columns import (
     operand,
     row_labels,
 )
-from .formula import Response
 
 
 def make_response(

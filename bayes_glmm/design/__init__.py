@@ -1,0 +1,7 @@
+"""Formula and data become arrays; the only folder that knows the user's data frame."""
+
+from .build import Design, build_design
+from .columns import DataError
+from .grouping import GroupBlock
+
+__all__ = ["DataError", "Design", "GroupBlock", "build_design"]
