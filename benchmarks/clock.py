@@ -16,8 +16,8 @@ class Budget:
     """
 
     least: int = 2
-    most: int = 15
-    seconds: float = 10.0
+    most: int = 11
+    seconds: float = 5.0
 
 
 @dataclass
