@@ -17,6 +17,7 @@ from ..numerics.irls import expected_weights, fit_glm
 from ..numerics.marginal import Marginal, nodes_allowed
 from ..numerics.optimise import Optimum, maximise
 from ..numerics.standardise import standardise
+from ..numerics.threads import one_blas_thread
 
 ZERO_GAIN = 1e-7  # log-likelihood given up by setting a variance to zero
 
@@ -142,7 +143,7 @@ class Likelihood:
         out = np.empty((4, len(rows.y)))
 
         def density(eta, dispersion):
-            self.marginal.blocks.density(rows.y, rows.trials, eta, dispersion, *out)
+            self.marginal.blocks.density(rows.y, rows.trials, eta, dispersion, 0, len(eta), out)
             return out.copy()
 
         return fit_glm(bind_numpy(self.family, self.link), rows, density)
@@ -198,8 +199,9 @@ class Likelihood:
         free = np.setdiff1d(np.arange(len(x)), np.asarray(fixed, int))
         optimum, covariance, x = self._search(x, spread, free)
         zero: tuple[tuple[int, int], ...] = ()
+        inside = free
         for _ in range(3):
-            found = self._zero_variances(x, optimum, free)
+            found = self._zero_variances(x, optimum, covariance, inside)
             if not found or set(found) <= set(zero):
                 break
             zero = tuple(found)
@@ -212,7 +214,7 @@ class Likelihood:
             if better is None:
                 free = inside
                 continue
-            zero = ()
+            zero, inside = (), free
             optimum, covariance, x = self._search(better, spread, free)
         return self._maximum(x, optimum, covariance, zero, free)
 
@@ -240,7 +242,8 @@ class Likelihood:
             value, gradient = self.marginal(whole)
             return value, gradient[free]
 
-        optimum, covariance = maximise(objective, x[free], spread[np.ix_(free, free)])
+        with one_blas_thread():
+            optimum, covariance = maximise(objective, x[free], spread[np.ix_(free, free)])
         whole = x.copy()
         whole[free] = optimum.x
         return optimum, covariance, whole
@@ -250,13 +253,20 @@ class Likelihood:
         rows, _ = self.factors[k].covariance.entries
         return self.layout.theta_slice(k).start + np.flatnonzero(rows == column)
 
-    def _zero_variances(self, x, optimum: Optimum, free) -> list[tuple[int, int]]:
-        """Standard deviations that can be set to zero at no loss of log-likelihood."""
+    def _zero_variances(self, x, optimum: Optimum, covariance, free) -> list[tuple[int, int]]:
+        """Standard deviations that can be set to zero at no loss of log-likelihood.
+
+        Only those within one standard error of zero are tried.
+        """
         found = []
+        error = np.full(len(x), np.inf)
+        if covariance is not None:
+            error[free] = np.sqrt(np.diag(covariance))
         for k, factor in enumerate(self.factors):
             for column in range(factor.q):
                 entries = self._entries(k, column)
-                if not np.all(np.isin(entries, free)) and np.any(x[entries]):
+                held = not np.all(np.isin(entries, free)) and np.any(x[entries])
+                if held or np.any(np.abs(x[entries]) > error[entries]):
                     continue
                 without = x.copy()
                 without[entries] = 0.0

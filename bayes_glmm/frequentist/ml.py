@@ -96,9 +96,10 @@ def compile_kernels(model) -> None:
 
     bind_numba(model.family, model.link)
     if quadrature_serves(model):
-        from ..numerics.quadrature import integrate
+        from ..numerics.quadrature import integrate_scalar, integrate_vector
 
-        integrate.compiled  # noqa: B018
+        kernel = integrate_scalar if model.design.groups[0].q == 1 else integrate_vector
+        kernel.compiled  # noqa: B018
     else:
         from ..numerics.laplace import compile_all
 

@@ -48,19 +48,21 @@ def bind_numpy(family, link) -> Bound:
 class Blocks:
     """A family with its link as compiled functions over blocks of rows.
 
-    All have explicit signatures and are passed to kernels as first-class functions, so that
-    one cached kernel serves every family. Arrays have one element a row.
+    All have one signature, ``(y, trials, eta, dispersion, low, n, out)``, and are passed to
+    kernels as first-class functions, so that one cached kernel serves every family. They take
+    the ``n`` rows of ``y`` and ``trials`` from ``low`` on and the first ``n`` elements of
+    ``eta``, and fill the first ``n`` columns of ``out``.
 
     Attributes
     ----------
     density
-        ``density(y, trials, eta, dispersion, l, l1, l2, l3)`` fills the last four arrays
-        with the log density (without constant) and its derivatives in ``eta``.
+        Rows of ``out``: the log density (without constant) and its three derivatives in
+        ``eta``.
     score
-        ``score(y, trials, eta, dispersion, l, l1)``: the first two only, at less cost.
+        The first two of these, at less cost.
     spread
-        ``spread(y, trials, eta, dispersion, d, d1, d2)``: derivatives of ``l, l1, l2`` with
-        respect to log dispersion; zeros for families without one.
+        Derivatives of ``l, l', l''`` with respect to log dispersion; zeros for families
+        without one.
     has_dispersion
         Whether ``spread`` matters.
     """
@@ -86,18 +88,24 @@ def _compose_two(y, trials, eta, dispersion):
     return formula(y, trials, dispersion, part0(eta), part1(eta))
 
 
-def _density(y, trials, eta, dispersion, value, first, second, third):
-    for i in range(eta.size):
+def _density(y, trials, eta, dispersion, low, n, out):
+    y, trials = y[low : low + n], trials[low : low + n]
+    value, first, second, third = out[0], out[1], out[2], out[3]
+    for i in range(n):
         value[i], first[i], second[i], third[i] = composed(y[i], trials[i], eta[i], dispersion)
 
 
-def _score(y, trials, eta, dispersion, value, first):
-    for i in range(eta.size):
+def _score(y, trials, eta, dispersion, low, n, out):
+    y, trials = y[low : low + n], trials[low : low + n]
+    value, first = out[0], out[1]
+    for i in range(n):
         value[i], first[i], _, _ = composed(y[i], trials[i], eta[i], dispersion)
 
 
-def _spread(y, trials, eta, dispersion, value, first, second):
-    for i in range(eta.size):
+def _spread(y, trials, eta, dispersion, low, n, out):
+    y, trials = y[low : low + n], trials[low : low + n]
+    value, first, second = out[0], out[1], out[2]
+    for i in range(n):
         value[i], first[i], second[i] = composed(y[i], trials[i], eta[i], dispersion)
 
 
@@ -160,7 +168,7 @@ def _fingerprint(*functions) -> str:
 def bind_numba(family, link) -> Blocks:
     """Compile a family with its link, or load it from the cache of compiled kernels."""
     from . import scalar
-    from .compiled import Real, Vector, compile_function, inlined, types
+    from .compiled import BLOCK_SIGNATURE, compile_function, inlined
 
     words = ("exp", "log", "log1p", "expm1", "erfc", "erfcx", "where", "minimum", "maximum")
     scalars = {word: getattr(scalar, word) for word in words} | {"abs": abs}
@@ -170,15 +178,15 @@ def bind_numba(family, link) -> Blocks:
     compiled_parts = {f"part{i}": _compile_scalar(p, scalars) for i, p in enumerate(parts)}
     compose = (_compose_one, _compose_two)[len(parts) - 1]
 
-    def block(template, function, n_outputs):
+    def block(template, function):
         names = compiled_parts | {"formula": _compile_scalar(function, scalars)}
         names = {"composed": inlined(_rebind(compose, f"{name}_composed", names))}
-        signature = types.void(Vector, Vector, Vector, Real, *[Vector] * n_outputs)
-        return compile_function(_rebind(template, f"{name}{template.__name__}", names), signature)
+        named = _rebind(template, f"{name}{template.__name__}", names)
+        return compile_function(named, BLOCK_SIGNATURE)
 
     return Blocks(
-        density=block(_density, family.log_density, 4),
-        score=block(_score, family.log_density, 2),
-        spread=block(_spread, spread, 3),
+        density=block(_density, family.log_density),
+        score=block(_score, family.log_density),
+        spread=block(_spread, spread),
         has_dispersion=family.has_dispersion,
     )

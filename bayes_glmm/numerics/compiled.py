@@ -37,6 +37,9 @@ Matrix = types.float64[:, ::1]
 Cube = types.float64[:, :, ::1]
 Indices = types.int64[::1]
 IndexTable = types.int64[:, ::1]
+# of the functions in bind.Blocks, and their type as arguments of kernels
+BLOCK_SIGNATURE = types.void(Vector, Vector, Vector, Real, Integer, Integer, Matrix)
+Block = types.FunctionType(BLOCK_SIGNATURE)
 
 
 @cache

@@ -83,7 +83,7 @@ class Laplace:
         step: tuple[np.ndarray, np.ndarray] = np.zeros_like(x), np.zeros_like(z)
         for _ in range(NEWTON_ROUNDS):
             eta = base + self.spread_out(a, c, x, z)
-            self.blocks.density(self.y, self.trials, eta, dispersion, *self.rows)
+            self.blocks.density(self.y, self.trials, eta, dispersion, 0, len(eta), self.rows)
             value = self.rows[0].sum() - 0.5 * (np.sum(x * x) + z @ z)
             if not value >= best - 1e-9 * (1.0 + abs(best)) or value == -np.inf:
                 if best == -np.inf:
@@ -146,7 +146,7 @@ class Laplace:
             return 0.0
         spread = np.empty((3, len(self.y)))
         eta = base + self.spread_out(a, c, self.x, self.z)
-        self.blocks.spread(self.y, self.trials, eta, dispersion, *spread)
+        self.blocks.spread(self.y, self.trials, eta, dispersion, 0, len(eta), spread)
         return float(np.sum(spread[0] + spread[1] * shift + 0.5 * spread[2] * self.cholesky.h))
 
     def conditional(self, factors) -> list[tuple[np.ndarray, np.ndarray]]:

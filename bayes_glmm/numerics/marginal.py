@@ -30,11 +30,11 @@ class NoEffects:
         self.rows = np.empty((4, len(y)))
 
     def __call__(self, base, dispersion, factors) -> Pieces:
-        self.blocks.density(self.y, self.trials, base, dispersion, *self.rows)
-        by_dispersion = 0.0
+        n, by_dispersion = len(self.y), 0.0
+        self.blocks.density(self.y, self.trials, base, dispersion, 0, n, self.rows)
         if self.blocks.has_dispersion:
-            spread = np.empty((3, len(self.y)))
-            self.blocks.spread(self.y, self.trials, base, dispersion, *spread)
+            spread = np.empty((3, n))
+            self.blocks.spread(self.y, self.trials, base, dispersion, 0, n, spread)
             by_dispersion = float(spread[0].sum())
         return Pieces(float(self.rows[0].sum()), self.rows[1], [], by_dispersion)
 
@@ -162,10 +162,12 @@ class Marginal:
         return self._in_order(self.integral.conditional(factors))
 
     def posterior_means(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]] | None:
-        """``E[b | y]`` and SDs by quadrature at the last evaluation, or None under Laplace."""
+        """``E[b | y]`` and SDs by quadrature, in factor order; None under Laplace."""
         if self.integral.nodes == 1:
             return None
-        return self.integral.posterior_means(self.cholesky_factors(self.layout.split(x)[1]))
+        beta, thetas, dispersion = self.layout.split(x)
+        base = self.rows.X @ beta + self.rows.offset
+        return self.integral.posterior_means(base, dispersion, self.cholesky_factors(thetas))
 
     def _in_order(self, ranked: list) -> list:
         found = dict(zip(self.rank, ranked, strict=True))
