@@ -5,6 +5,7 @@ vector: ``beta``, ``theta`` (signed Cholesky entries, factor by factor), log dis
 ML, profiles, boundary tests and bootstraps are all searches of this object.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from ..numerics.optimise import Optimum, maximise
 from ..numerics.standardise import standardise
 from ..numerics.threads import one_blas_thread
 
+MANY_EFFECTS = 1500  # beside the largest factor's: from here on BLAS may use its threads
 ZERO_GAIN = 1e-7  # log-likelihood given up by setting a variance to zero
 
 
@@ -191,6 +193,14 @@ class Likelihood:
         fixed
             Positions of ``theta`` or the log dispersion held at their start.
         """
+        with self.blas_threads():
+            return self._maximise(start, inverse, fixed)
+
+    def blas_threads(self):
+        """One BLAS thread, unless there is a large dense matrix to factor."""
+        return nullcontext() if self.marginal.dense >= MANY_EFFECTS else one_blas_thread()
+
+    def _maximise(self, start, inverse, fixed) -> Maximum:
         x, spread = self.start
         if start is not None:
             x = self.inner(np.asarray(start, float))
@@ -230,8 +240,9 @@ class Likelihood:
 
     def conditional(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Conditional modes and SDs of the effects at ``x``, in the order of the factors."""
-        self.marginal(self.inner(x))
-        return self.marginal.conditional(self.inner(x))
+        with self.blas_threads():
+            self.marginal(self.inner(x))
+            return self.marginal.conditional(self.inner(x))
 
     def _search(self, x, spread, free):
         """Maximise over the parameters ``free``, the others held."""
@@ -242,8 +253,7 @@ class Likelihood:
             value, gradient = self.marginal(whole)
             return value, gradient[free]
 
-        with one_blas_thread():
-            optimum, covariance = maximise(objective, x[free], spread[np.ix_(free, free)])
+        optimum, covariance = maximise(objective, x[free], spread[np.ix_(free, free)])
         whole = x.copy()
         whole[free] = optimum.x
         return optimum, covariance, whole

@@ -155,13 +155,14 @@ class Profile:
             return likelihood, basis.T @ gradient
 
         inverse = np.linalg.inv(information)
-        found = bfgs(objective, free, inverse, tolerance=PRECISION)
-        if not np.isfinite(found.value):  # the extrapolated start has no likelihood
-            free = np.linalg.lstsq(basis, self.x - held.origin, rcond=None)[0]
+        with self.likelihood.blas_threads():
             found = bfgs(objective, free, inverse, tolerance=PRECISION)
-        x = held.origin + basis @ found.x
+            if not np.isfinite(found.value):  # the extrapolated start has no likelihood
+                free = np.linalg.lstsq(basis, self.x - held.origin, rcond=None)[0]
+                found = bfgs(objective, free, inverse, tolerance=PRECISION)
+            x = held.origin + basis @ found.x
+            value_there, gradient = self.likelihood(x)
         self.start = x
-        value_there, gradient = self.likelihood(x)
         return value_there, self._slope(value, x, gradient)
 
     def along(self, grid: np.ndarray) -> np.ndarray:

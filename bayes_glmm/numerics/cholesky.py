@@ -151,6 +151,12 @@ def substitute(R, B, begins, others, x, z):
 
 
 @helper
+def symmetric(lower, i, k):
+    """Entry of a symmetric matrix of which the lower triangle is stored."""
+    return lower[i, k] if i >= k else lower[k, i]
+
+
+@helper
 def level_inverse(R, B, inverse, begins, others, g, first, second, q):
     """Blocks of ``H^{-1}`` for level ``g``.
 
@@ -164,7 +170,7 @@ def level_inverse(R, B, inverse, begins, others, g, first, second, q):
         for d in range(q):
             second[i, d] = 0.0
         for k in range(begins[g], begins[g + 1]):
-            entry = inverse[others[i], others[k]]
+            entry = symmetric(inverse, others[i], others[k])
             for d in range(q):
                 second[i, d] -= entry * B[k, d]
         for d in range(q):
@@ -213,7 +219,7 @@ def select(
                 for d in range(q):
                     value += second[meets[j, k], d] * a[d, j]
                 for m in range(s):
-                    value += inverse[columns[j, k], columns[j, m]] * c[m, j]
+                    value += symmetric(inverse, columns[j, k], columns[j, m]) * c[m, j]
                 across[k, j] = value
                 h[j] += c[k, j] * value
 
@@ -289,13 +295,15 @@ class BlockedCholesky:
         return x, z
 
     def select_inverse(self, a, c) -> None:
-        """Form the entries of ``H^{-1}`` at the pattern; ``first, h, along, across`` hold them."""
+        """Form the entries of ``H^{-1}`` at the pattern.
+
+        ``first`` holds the blocks of the largest factor, ``inverse`` the lower triangle of
+        ``S^{-1}``; ``h, along, across`` hold what ``select`` says.
+        """
         p = self.pattern
         self.inverse = self.S
         if p.size:
-            upper = lapack.dpotri(self.S.T, lower=0)[0]
-            self.inverse = np.triu(upper) + np.triu(upper, 1).T
-            self.inverse = np.ascontiguousarray(self.inverse)
+            self.inverse = lapack.dpotri(self.S.T, lower=0)[0].T  # its lower triangle
         select(
             a, c, p.starts, p.columns, p.meets, p.begins, p.others, self.R, self.B, self.inverse,
             self.first, self.second, self.h, self.along, self.across,

@@ -156,8 +156,8 @@ class Laplace:
         for f in self.ranked[1:]:
             size = f.levels * f.q
             part = self.cholesky.inverse[cut : cut + size, cut : cut + size]
-            blocks = part.reshape(f.levels, f.q, f.levels, f.q)
-            inverse.append(np.einsum("gdge->gde", blocks))
+            blocks = np.einsum("gdge->gde", part.reshape(f.levels, f.q, f.levels, f.q))
+            inverse.append(np.tril(blocks) + np.tril(blocks, -1).swapaxes(1, 2))
             modes.append(self.z[cut : cut + size].reshape(f.levels, f.q))
             cut += size
         out = []

@@ -127,6 +127,11 @@ class Marginal:
 
         return Laplace(self.blocks, y, trials, self.ranked)
 
+    @property
+    def dense(self) -> int:
+        """Rows of the dense matrix that is factored: effects of all factors but the largest."""
+        return sum(f.levels * f.q for f in self.ranked[1:])
+
     def use_nodes(self, nodes: int) -> None:
         """Change the quadrature rule; modes are kept as starts."""
         if nodes != self.integral.nodes:
