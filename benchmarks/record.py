@@ -48,13 +48,13 @@ class Record:
         for group in self.posteriors:
             body = [sampled_cells(row, group[0]) for row in group]
             parts += [f"## {group[0].problem}: posterior", table(SAMPLED_COLUMNS, body)]
-        return "\n\n".join(parts) + "\n"
+        return "\n\n".join(filter(None, parts)) + "\n"
 
     def load(self) -> str:
         """Say how much of the time went to other processes."""
         shares = [row.seconds / row.processor for row in self.rows if row.processor]
         if not shares:
-            return "Nothing was timed."
+            return ""
         return (
             f"Wall-clock seconds are {median(shares):.2f} times processor seconds at the median: "
             "far above 1 means that the machine was busy, and the timings should be repeated."

@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from .cases import Problem
 from .threads import free_threads
@@ -86,7 +86,7 @@ def process(package: str, problem: Problem, chains: Chains, again: bool, environ
     options = [f"--{name}={value}" for name, value in asdict(chains).items()]
     command = [sys.executable, "-m", "benchmarks.sampler", package, problem.data, *options]
     start, first, found = time.perf_counter(), None, []
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as messages:
+    with TemporaryFile("w+", encoding="utf-8") as messages:
         child = subprocess.Popen(
             command + ["--again"] * again,
             stdout=subprocess.PIPE,
@@ -107,23 +107,43 @@ def process(package: str, problem: Problem, chains: Chains, again: bool, environ
     return first, [record for record in found if "mean" in record]
 
 
-def measure(package: str, problem: Problem, chains: Chains) -> tuple[Sampled, dict | None]:
-    """Sample one posterior cold, warm and again; also return the summary of the warm draws."""
-    needed = package.split("-")[0]
-    if find_spec(needed) is None:
-        return Sampled(problem.data, package, remark=f"not installed: pip install {needed}"), None
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        environment = cache_environment(folder)
+class Trial:
+    """One package on one problem, with compilation caches of its own."""
+
+    def __init__(self, package: str, problem: Problem, chains: Chains, caches: str):
+        self.package, self.problem, self.chains = package, problem, chains
+        self.environment = cache_environment(f"{caches}/{package}")
+        self.sampled = Sampled(problem.data, package)
+        self.summary: dict | None = None
+        needed = package.split("-")[0]
+        if find_spec(needed) is None:
+            self._end(f"not installed: pip install {needed}")
+
+    def _end(self, remark: str) -> None:
+        self.sampled = replace(self.sampled, remark=remark)
+
+    def run(self, again: bool):
+        """Run a process, unless an earlier one failed; None where there is nothing to tell."""
+        if self.sampled.remark:
+            return None
         try:
-            cold, _ = process(package, problem, chains, False, environment)
-            warm, (first, second) = process(package, problem, chains, True, environment)
+            return process(self.package, self.problem, self.chains, again, self.environment)
         except RuntimeError as error:
-            return Sampled(problem.data, package, remark=f"failed: {error}"), None
-    kept = {name: first[name] for name in ("ess", "rhat", "divergences")}
-    sampled = Sampled(
-        problem.data, package, cold, warm, second["fit_seconds"], mib=second["mib"], **kept
-    )
-    return sampled, first
+            self._end(f"failed: {error}")
+            return None
+
+    def cold(self) -> None:
+        """Sample with empty caches."""
+        if found := self.run(again=False):
+            self.sampled = replace(self.sampled, cold=found[0])
+
+    def warm(self) -> None:
+        """Sample with filled caches, and again in the same process."""
+        if found := self.run(again=True):
+            seconds, (self.summary, second) = found
+            kept = {name: self.summary[name] for name in ("ess", "rhat", "divergences")}
+            again = {"again": second["fit_seconds"], "mib": second["mib"]}
+            self.sampled = replace(self.sampled, warm=seconds, **again, **kept)
 
 
 def compare(sampled: Sampled, summary: dict | None, ours: dict | None) -> Sampled:
@@ -132,17 +152,22 @@ def compare(sampled: Sampled, summary: dict | None, ours: dict | None) -> Sample
         return sampled
     if set(summary["mean"]) != set(ours["mean"]):
         remark = f"cannot be compared: its parameters are {sorted(summary['mean'])}"
-        return Sampled(**asdict(sampled) | {"remark": remark})
-    gaps = [
+        return replace(sampled, remark=remark)
+    gap = max(
         abs(summary["mean"][name] - mean) / ours["sd"][name] for name, mean in ours["mean"].items()
-    ]
-    remark = "" if max(gaps) <= TOLERANCE else "the posteriors differ"
-    return Sampled(**asdict(sampled) | {"difference": max(gaps), "remark": remark})
+    )
+    remark = "" if gap <= TOLERANCE else "the posteriors differ"
+    return replace(sampled, difference=gap, remark=remark)
 
 
 def sample_all(problems: list[Problem], chains: Chains) -> Iterator[list[Sampled]]:
-    """Measure every package on each problem in turn."""
+    """Measure every package on each problem: all of them cold, then all of them warm."""
     for problem in problems:
-        pairs = [measure(package, problem, chains) for package in PACKAGES]
-        ours = pairs[0][1]
-        yield [compare(sampled, summary, ours) for sampled, summary in pairs]
+        with TemporaryDirectory(ignore_cleanup_errors=True) as caches:
+            trials = [Trial(package, problem, chains, caches) for package in PACKAGES]
+            for trial in trials:
+                trial.cold()
+            for trial in trials:
+                trial.warm()
+        ours = trials[0].summary
+        yield [compare(trial.sampled, trial.summary, ours) for trial in trials]
