@@ -1,6 +1,7 @@
 """What every section draws on: the comparison, the fits it leans on, and costly tests, once."""
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -145,6 +146,17 @@ class Material:
         run = inference().profile
         name = datatree_name(component)
         return self._once(f"profile likelihood of {name}", lambda: run(fit, name, grid))
+
+    def leave_one_out(self, fit: Fit):
+        """Pareto-smoothed leave-one-out cross-validation of a fit with draws (ArviZ)."""
+        from arviz_stats.loo import loo
+
+        def quietly():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # high k-hats are said in the report's words
+                return loo(fit.draws, pointwise=True)
+
+        return self._once(f"leave-one-out prediction of {fit.label}", quietly)
 
     def _likelihood_fit(self) -> Fit:
         if self.likelihood is None:

@@ -23,8 +23,8 @@ class Scale:
 
 SCALES = {
     "logit": Scale("log odds", "odds ratio", "odds", "probability"),
-    "log": Scale("log mean", "ratio of means", "mean", "mean"),
-    "cloglog": Scale("complementary log-log scale", "hazard ratio", "hazard", "probability"),
+    "log": Scale("log mean", "ratio of means", "means", "mean"),
+    "cloglog": Scale("complementary log-log scale", "hazard ratio", "hazards", "probability"),
     "probit": Scale("probit scale", level="probability"),
     "identity": Scale("units of the response", level="mean"),
 }

@@ -59,11 +59,13 @@ def _posterior(model) -> Fit:
     }
     trials = model.design.to_user(model.design.trials)
     replicated = rng.binomial(trials.astype(int), 0.2, (*shape, 24))
+    likelihood = rng.normal(-2.0, 0.1, replicated.shape)
     rows = xr.Dataset({"y": ("observation", model.design.to_user(model.design.y))})
     tree = {
         "posterior": dataset(model, draws),
         "posterior_predictive": xr.Dataset({"y": (("chain", "draw", "observation"), replicated)}),
         "observed_data": rows,
+        "log_likelihood": xr.Dataset({"y": (("chain", "draw", "observation"), likelihood)}),
     }
     return _fit(
         model,

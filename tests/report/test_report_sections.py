@@ -12,9 +12,10 @@ from bayes_glmm.report.document import Heading, Table, spans
 from bayes_glmm.report.figures.canvas import STYLES
 from bayes_glmm.report.figures.caterpillar import Effects
 from bayes_glmm.report.folder import make_document
+from bayes_glmm.report.markdown import write_markdown
 from bayes_glmm.report.material import Material, attempt, draws_of
 from bayes_glmm.report.sections.answer import answer
-from bayes_glmm.report.sections.checks import _between, predictive, sampling
+from bayes_glmm.report.sections.checks import _between, _probabilities, predictive, sampling
 from bayes_glmm.report.sections.groups import _extremes
 from bayes_glmm.report.sections.model import equations
 from bayes_glmm.report.sections.variance import variance
@@ -44,6 +45,7 @@ def test_every_section_is_there_and_none_failed(document):
     assert slugs[:3] == ["answer", "data", "model"]
     assert len(slugs) == 11
     assert all(section.blocks for section in document.sections)
+    assert "Not shown" not in write_markdown(document)
 
 
 def test_figures_are_the_promised_ones_and_described(document):
@@ -176,6 +178,18 @@ def test_a_part_that_fails_is_a_sentence():
     assert sentence.kind == "warning"
     assert "rank plots" in sentence.text
     assert "no such draws" in sentence.text
+
+
+def test_leave_one_out_probabilities_of_ones(about, comparison, model):
+    """Density exp(elpd) of what was seen: itself for a one, the complement for a zero."""
+    material = Material(about, comparison, model)
+    (fit,) = (f for f in comparison.fits.values() if f.draws is not None)
+    observed = np.tile([0.0, 1.0], 12)
+    p = _probabilities(material, fit, observed)
+    seen = np.where(observed == 1, p, 1 - p)
+    # the stand-in's log densities are N(-2, 0.1): each leave-one-out density is near exp(-2)
+    np.testing.assert_allclose(seen, np.exp(-2.0), rtol=0.05)
+    assert len([k for k in material.memory if "leave-one-out" in k]) == 1
 
 
 def test_draws_keep_their_names(comparison):

@@ -83,6 +83,6 @@ def _bands(effects: Sequence[Effects], order: np.ndarray, axis: str) -> Figure:
         axes.axhline(0, color=SOFT, lw=0.8, ls=(0, (3, 2)))
         axes.set_title(one.label)
         axes.set_xlim(0, len(order) + 1)
-    panels[-1].set_xlabel("levels, sorted by the first method's estimate")
+    panels[-1].set_xlabel(f"levels, sorted by {effects[0].label}")
     figure.supylabel(axis, fontsize=9)
     return figure

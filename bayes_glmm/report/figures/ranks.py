@@ -48,6 +48,6 @@ def _panel(axes, name: str, draws: np.ndarray) -> None:
     axes.axhline(length / BINS, color=SOFT, lw=0.8)
     for chain, color in zip(counts, CHAINS, strict=False):
         axes.stairs(chain, edges, color=color, lw=1.1, baseline=None)
-    axes.set_title(shorten(name, 20), fontsize=8.5)
+    axes.set_title(shorten(name, 24), fontsize=7.5)
     axes.set_xticks([])
     axes.set_ylim(0, max(1.3 * high, counts.max() * 1.05))

@@ -89,10 +89,14 @@ def _clear(material: Material, term: str) -> str:
     if len(rows) == 1:
         return f"the interval {'excludes' if clear else 'includes'} {nothing}"
     if len(clear) == len(rows):
-        return f"all {len(rows)} mixed-model methods' intervals exclude {nothing}"
+        return f"{_all(len(rows))} mixed-model methods' intervals exclude {nothing}"
     if not clear:
         return f"none of the {len(rows)} mixed-model methods' intervals excludes {nothing}"
     return f"{nothing} is outside the intervals of {listing(clear)} only"
+
+
+def _all(number: int) -> str:
+    return "both" if number == 2 else f"all {number}"
 
 
 def _spreads(material: Material, label: str, fit: Fit) -> list[Text]:
@@ -179,7 +183,7 @@ def _trust(material: Material) -> list[Text]:
     """Failures, convergence and the sampler's diagnostics."""
     found: list[Text] = []
     failed = list(material.comparison.failures)
-    stuck = [k for k, f in material.fits.items() if not f.converged]
+    stuck = [k for k, f in material.fits.items() if not f.converged and f.draws is None]
     if failed:
         found.append((Strong("Failed"), f": {listing(failed)}; the reasons are in the table."))
     if stuck:
@@ -195,8 +199,9 @@ def _sampler(label: str, fit: Fit) -> Text:
     table = fit.diagnostics
     diverged = count(int(fit.details.get("divergences") or 0), "divergence")
     ess = min(table["ess_bulk"].min(), table["ess_tail"].min())
+    went = "sampled well" if fit.converged else "did not converge; read it with care"
     return (
-        Strong(f"{label} sampled"),
-        f" with R-hat at most {table['rhat'].max():.3f}, effective sample size at least "
+        Strong(f"{label} {went}"),
+        f": R-hat at most {table['rhat'].max():.3f}, effective sample size at least "
         f"{ess:.0f} and {diverged}.",
     )

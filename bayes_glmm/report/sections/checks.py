@@ -33,12 +33,14 @@ def predictive(material: Material) -> list[Block]:
         f"The posterior of {label} drew {len(replicated)} replicated data sets of the same rows "
         "and levels. The same data fitted the model, so small discrepancies already matter."
     )
+    left_out = attempt("leave-one-out prediction", lambda: [_left_out(material, fit)])
     return [
         Paragraph(lead),
         *attempt(
             "predictive figure",
-            lambda: [_figure(material, observed, replicated, trials)],
+            lambda: [_figure(material, fit, observed, replicated, trials)],
         ),
+        *left_out,
         *attempt(
             "predictive statistics", lambda: [_statistics(material, observed, replicated, trials)]
         ),
@@ -64,15 +66,15 @@ def _trials(fit: Fit, observed: np.ndarray) -> np.ndarray:
     return design.to_user(design.trials)
 
 
-def _figure(material: Material, observed, replicated, trials) -> Picture:
+def _figure(material: Material, fit: Fit, observed, replicated, trials) -> Picture:
     m, color = material.model, STYLES["NUTS"].color
     if m.family.name == "bernoulli":
         rng = np.random.default_rng(material.about.seed or 0)
-        image = calibration(observed, replicated.mean(0), rng, color)
+        image = calibration(observed, _probabilities(material, fit, observed), rng, color)
         caption = (
             "Calibration: among rows with a given predicted probability, how often was the "
-            "response 1? The curve should stay in the band around the diagonal; as the same data "
-            "fitted the model, it tends to be a little steeper. Below: how many rows have each "
+            "response 1? Each row is predicted from all other rows (PSIS leave-one-out). The curve "
+            "should stay in the band around the diagonal. Below: how many rows have each "
             "prediction, ones in colour."
         )
         return Picture(
@@ -93,6 +95,34 @@ def _figure(material: Material, observed, replicated, trials) -> Picture:
     image = distribution(observed, replicated, color, axis)
     caption = "Distribution functions of replicated data sets, with the observed one among them."
     return Picture("predictive", image, "Observed and replicated distribution functions.", caption)
+
+
+def _left_out(material: Material, fit: Fit) -> Paragraph:
+    """Put the expected log predictive density in words."""
+    found = material.leave_one_out(fit)
+    k = np.asarray(found.pareto_k)
+    bad = int((k > found.good_k).sum())
+    trust = (
+        f"its k-hat is above {found.good_k:.2g} in {count(bad, 'row')} of {len(k)}, where the "
+        "approximation is not to be relied on"
+        if bad
+        else "its k-hat is low in every row, so the approximation holds"
+    )
+    return Paragraph(
+        f"Leave-one-out prediction (PSIS): expected log predictive density "
+        f"{fixed(float(found.elpd), 1)} (SE {fixed(float(found.se), 1)}), effective number of "
+        f"parameters {fixed(float(found.p), 1)}; {trust}."
+    )
+
+
+def _probabilities(material: Material, fit: Fit, observed: np.ndarray) -> np.ndarray:
+    """Probability of a one in each row, predicted from all other rows.
+
+    The leave-one-out density of an observed one is that probability; of an observed zero, one
+    minus it.
+    """
+    density = np.exp(np.asarray(material.leave_one_out(fit).elpd_i))
+    return np.clip(np.where(observed == 1, density, 1 - density), 0.0, 1.0)
 
 
 def _shares(observed: np.ndarray, replicated: np.ndarray, color: str) -> Picture:

@@ -90,7 +90,7 @@ def _picture(m) -> list[Block]:
     drawing, how = _raw(m, frame, along, split)
     by = f", by {split}" if split else ""
     behind = ", thin lines are levels of " + m.design.groups[0].group if drawing.threads else ""
-    points = ", points are rows (moved slightly sideways)" if drawing.points is not None else ""
+    points = _points(drawing)
     caption = f"The data: {drawing.ylabel} along {along}{by} ({how}){behind}{points}. No model yet."
     alt = f"{drawing.ylabel} along {along}{by}: {_spoken(drawing)}."
     return [Picture("data", raw(drawing), alt, caption)]
@@ -197,6 +197,13 @@ def _jitter(x: np.ndarray, factor: bool) -> np.ndarray:
         return x
     width = 0.12 if factor else 0.02 * np.ptp(x)
     return x + width * (np.random.default_rng(0).random(len(x)) - 0.5) * 2
+
+
+def _points(drawing: RawData) -> str:
+    if drawing.points is None:
+        return ""
+    moved = bool(drawing.ticks) or len(np.unique(drawing.lines[0].x)) < DISTINCT
+    return f", points are rows{', moved a little sideways' if moved else ''}"
 
 
 def _spoken(drawing: RawData) -> str:

@@ -17,7 +17,7 @@ def groups(material: Material) -> list[Block]:
     sources = _sources(material)
     if not sources:
         return [Paragraph("No method with group effects gave a fit.")]
-    blocks: list[Block] = []
+    blocks: list[Block] = [_lead(sources)]
     for group in material.model.design.groups:
         for column in group.columns:
             what = f"effects of {group.group}"
@@ -42,7 +42,7 @@ def _one(material: Material, sources: list[tuple[str, Fit]], group, column: str)
         f"effects-{group.group}-{column}",
         caterpillar(list(group.levels), effects, f"effect of {name}, {axis}"),
         _spoken(name, group.levels, effects[0]),
-        _caption(name, group.n_levels, effects),
+        _caption(name, group.n_levels, effects[0].label),
     )
     if group.n_levels <= NAMED:
         return [picture]
@@ -57,20 +57,25 @@ def _effects(material: Material, label: str, fit: Fit, group: str, column: str) 
     return Effects(f"{label}: {kind}", material.style(label), *arrays)
 
 
-def _caption(name: str, levels: int, effects: list[Effects]) -> str:
-    text = f"Effects of the {levels} levels of {name}, sorted by the first method's estimate"
-    if levels > NAMED:
-        text += "; names are left out, dots are the estimates, intervals that exclude zero are dark"
-    text += (
-        ". 95 % intervals. Effects are drawn towards zero, the more so the less a level has to say "
-        "(shrinkage)."
+def _lead(effects: list[tuple[str, Fit]]) -> Paragraph:
+    """How to read the figures."""
+    text = (
+        "Each level's effect with its 95 % interval, sorted. Effects are drawn towards zero, the "
+        "more so the less data a level has (shrinkage)."
     )
     if len(effects) > 1:
         text += (
             " Conditional modes take the SD as known, so that their intervals are a little short; "
-            "posterior intervals are not."
+            "posterior intervals allow for not knowing it."
         )
-    return text
+    return Paragraph(text)
+
+
+def _caption(name: str, levels: int, first: str) -> str:
+    text = f"Effects of the {levels} levels of {name}, sorted by {first}"
+    if levels > NAMED:
+        text += "; names are left out, dots are the estimates, intervals that exclude zero are dark"
+    return f"{text}."
 
 
 def _extreme_order(one: Effects) -> list[int]:

@@ -97,8 +97,8 @@ def _priors(material: Material) -> list[Block]:
         else f"{chosen} chosen for this model, the others the package's defaults."
     )
     caption = (
-        "Priors of the Bayesian fit. The range holds 95 % of the prior; the last column says "
-        f"what it means per unit of the column. {which}"
+        "Priors of the Bayesian fit. The range holds 95 % of the prior; in other words: what "
+        f"a change of the column by one does, or what the SD means. {which}"
     )
     columns = ("parameter", "prior", "95 % range", "in other words", "set by")
     why = {row.parameter: row.why for row in table.itertuples(index=False)}

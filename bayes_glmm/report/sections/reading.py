@@ -2,6 +2,7 @@
 
 from math import pi, sqrt
 
+from ...fit import Fit
 from ..document import Block, Bullets, Strong, Text
 from ..material import Material
 from ..numbers import significant
@@ -13,13 +14,16 @@ SHRINKAGE = {"logit": (16 * sqrt(3) / (15 * pi)) ** 2, "probit": 1.0}
 
 def reading(material: Material) -> list[Block]:
     """Write notes on the estimands and on each kind of method that is present."""
-    present = {type(fit.method).__name__ for fit in material.fits.values()}
-    present |= {"Laplace" for fit in material.fits.values() if "Laplace" in str(fit.loglik_kind)}
+    present = {_kind(fit) for fit in material.fits.values()}
     notes = [
         (need, title, text) for need, title, text in _notes(material) if need in present | {""}
     ]
     items: list[Text] = [(Strong(title), f" {text}") for _, title, text in notes]
     return [Bullets(items)]
+
+
+def _kind(fit: Fit) -> str:
+    return "Laplace" if "Laplace" in str(fit.loglik_kind) else type(fit.method).__name__
 
 
 def _notes(material: Material):
@@ -53,7 +57,8 @@ def _notes(material: Material):
         (
             "Laplace",
             "Laplace",
-            "is that integral with a single node: exact for a normal response, good with many "
+            "maximises the likelihood too, but takes the integral over the group effects as if its "
+            "integrand were a normal density: exact for a normal response, good with many "
             "observations per level, biased with few binary ones.",
         ),
         (

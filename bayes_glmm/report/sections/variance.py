@@ -7,14 +7,14 @@ from scipy.interpolate import Akima1DInterpolator
 
 from ...fit import Component, datatree_name
 from ..document import Block, Code, Paragraph, Picture, Table, Text
-from ..figures.canvas import STYLES
+from ..figures.canvas import INK
 from ..figures.component import LIMIT, Curves, component, density, relative
 from ..figures.forest import Mark
 from ..material import Material, attempt, draws_of
 from ..numbers import listing, p_value, significant
 from ..scales import median_ratio, scale_of
 
-POINTS = 33  # of a profile
+POINTS = 25  # of a profile
 FINE = 400  # of a drawn curve
 
 
@@ -40,6 +40,12 @@ def _meaning(material: Material) -> Paragraph:
             f" At an SD of 1, the {scale.of} of two random levels differ by a median factor "
             f"of {significant(median_ratio(1.0))}."
         )
+    text += (
+        " Each figure shows what the data say (profile likelihood, 1 at its peak; above the dotted "
+        "line lies its 95 % interval), what the prior said, and the posterior, which combines the "
+        "two. Where the posterior follows the prior rather than the likelihood, the data say "
+        "little. Below the curves are the methods' estimates and 95 % intervals."
+    )
     return Paragraph(text)
 
 
@@ -50,15 +56,13 @@ def _picture(material: Material, c: Component) -> Picture:
     curves, missing = _curves(material, c)
     title = f"SD of {c.group}{'' if c.term == 'Intercept' else f', {c.term}'}"
     axis = f"{title}, {scale_of(material.model).axis}"
-    image = component(curves, axis, (STYLES["NUTS"].color, STYLES["ML"].color))
+    colors = [
+        material.style(pair[0]).color if pair else INK
+        for pair in (material.posterior, material.likelihood)
+    ]
+    image = component(curves, axis, (colors[0], colors[1]))
     by = f" by {material.likelihood[0]}" if material.likelihood else ""
-    ends = _profile_interval(curves)
-    caption = (
-        f"{title}: what the data say (profile likelihood{by}, scaled to 1 at its peak; above the "
-        f"dotted line lies its 95 % interval{ends}), what the prior said, and the posterior, which "
-        "combines the two. Below: each method's estimate and 95 % interval. Where the posterior "
-        "follows the prior rather than the likelihood, the data say little."
-    )
+    caption = f"{title}. Profile likelihood{by}{_profile_interval(curves)}."
     if missing:
         caption += f" Not available: {listing(missing)}."
     return Picture(f"sd-{c.group}-{c.term}", image, _spoken(title, curves), caption)
@@ -120,14 +124,14 @@ def _profile(material: Material, c: Component, upper: float) -> tuple[np.ndarray
 
 
 def _profile_interval(curves: Curves) -> str:
-    """Where the profile is above the 95 % line: ``, 0.39 to 1.08``; open at the axis's end."""
+    """Say where the profile is above the 95 % line; open at the axis's end."""
     if curves.profile is None:
         return ""
     grid, inside = curves.profile[0], relative(curves.profile) >= LIMIT
     low, high = float(grid[inside][0]), float(grid[inside][-1])
     if inside[-1]:
-        return f", from {significant(low)} beyond the axis"
-    return f", {significant(low)} to {significant(high)}"
+        return f": 95 % interval from {significant(low)}, beyond the axis"
+    return f": 95 % interval {significant(low)} to {significant(high)}"
 
 
 def _spoken(title: str, curves: Curves) -> str:
