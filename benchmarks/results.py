@@ -4,7 +4,7 @@ from .answer import Agreement
 from .rows import Row
 from .sampling import Sampled
 
-COLUMNS = ("contender", "median s", "least s", "runs", "ratio", "MiB", "agreement")
+COLUMNS = ("contender", "median s", "least s", "runs", "ratio", "CPU ratio", "MiB", "agreement")
 SAMPLED_COLUMNS = (
     "package",
     "cold s",
@@ -55,6 +55,7 @@ def cells(row: Row) -> list[str]:
         number(row.fastest),
         str(row.runs or ""),
         number(row.ratio),
+        number(row.processor_ratio),
         number(row.mib, 2),
         "; ".join(filter(None, [row.remark, how_far(row.agreement), *row.notes])),
     ]

@@ -11,7 +11,8 @@ class Row:
     """What the tables show.
 
     ``ratio`` is the contender's median seconds over ours, both with formula and data
-    handling; it is given only where the answers agree. ``remark`` says why a number is not
+    handling, ``processor_ratio`` the same of processor seconds, which other processes on the
+    machine disturb less; they are given only where the answers agree. ``remark`` says why a number is not
     there, ``notes`` what the contender warned of.
     """
 
@@ -24,6 +25,7 @@ class Row:
     runs: int = 0
     mib: float | None = None
     ratio: float | None = None
+    processor_ratio: float | None = None
     agreement: Agreement | None = None
     remark: str = ""
     notes: tuple[str, ...] = ()
@@ -44,6 +46,11 @@ def judge(ours: Answer | None, peer: Answer, tolerance: Tolerance):
     return found, "" if found.within(tolerance) else "the answers differ"
 
 
+def quotient(one: float, other: float) -> float | None:
+    """Divide, unless the clock was too coarse to see either."""
+    return one / other if one and other else None
+
+
 def row_of(case: str, contender, timing: Timing, ours: Timing, tolerance: Tolerance) -> Row:
     """Make the row of one contender; ``ours`` is the timing that ratios refer to."""
     if timing.failure:
@@ -58,7 +65,8 @@ def row_of(case: str, contender, timing: Timing, ours: Timing, tolerance: Tolera
         processor=timing.processor,
         runs=len(timing.runs),
         mib=timing.mib,
-        ratio=timing.seconds / ours.seconds if not remark else None,
+        ratio=None if remark else timing.seconds / ours.seconds,
+        processor_ratio=None if remark else quotient(timing.processor, ours.processor),
         agreement=found,
         remark=remark,
         notes=timing.answer.notes,
