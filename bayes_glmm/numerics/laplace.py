@@ -17,9 +17,7 @@ import numpy as np
 
 from .cholesky import KERNELS, BlockedCholesky, make_pattern
 from .pieces import Pieces
-
-NEWTON_DECREMENT = 1e-15
-NEWTON_ROUNDS = 200
+from .small import NEWTON_DECREMENT, NEWTON_ROUGH, NEWTON_ROUNDS, STALLED
 
 
 def compile_all() -> None:
@@ -70,6 +68,8 @@ class Laplace:
         """``A' values``: rows to effects."""
         first = self.ranked[0]
         x = np.stack([np.bincount(first.index, row * values, first.levels) for row in a], axis=1)
+        if not self.pattern.size:
+            return x, np.zeros(0)
         weights = (c * values).T.ravel()
         return x, np.bincount(self.pattern.columns.ravel(), weights, self.pattern.size)
 
@@ -79,7 +79,7 @@ class Laplace:
         On return ``rows`` holds the density and its derivatives and ``cholesky`` the factor
         of ``H`` at the mode. False where it was not found.
         """
-        x, z, best = self.x, self.z, -np.inf
+        x, z, best, decrement = self.x, self.z, -np.inf, np.inf
         step: tuple[np.ndarray, np.ndarray] = np.zeros_like(x), np.zeros_like(z)
         for _ in range(NEWTON_ROUNDS):
             eta = base + self.spread_out(a, c, x, z)
@@ -101,7 +101,8 @@ class Laplace:
             if not proper and not self.cholesky.factorise(np.maximum(-self.rows[2], 0.0), a, c):
                 return False
             step = self.cholesky.solve(gx, gz)
-            if np.sum(step[0] * gx) + step[1] @ gz < NEWTON_DECREMENT:
+            last, decrement = decrement, np.sum(step[0] * gx) + step[1] @ gz
+            if decrement <= NEWTON_DECREMENT or STALLED * last < decrement <= NEWTON_ROUGH:
                 return proper
             x, z = x + step[0], z + step[1]
         return False

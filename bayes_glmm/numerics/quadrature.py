@@ -36,12 +36,11 @@ from scipy.special import roots_hermitenorm
 from .groups import chunks_of
 from .pieces import Pieces, in_threads
 from .scalar_integral import integrate_scalar
+from .small import NEWTON_DECREMENT, NEWTON_ROUNDS
 from .vector_integral import integrate_vector
 
 CHUNK_ROWS = 512  # rows worked on at a time: they stay in the first-level cache
 THREAD_WORK = 200_000  # rows times nodes from which a second thread pays
-NEWTON_DECREMENT = 1e-15  # the log-determinant is of first order in the mode's error
-NEWTON_ROUNDS = 200
 
 
 @lru_cache

@@ -11,6 +11,7 @@ from numba import types
 
 from .compiled import Block, Indices, Integer, Real, Vector, helper, kernel
 from .scalar import exp
+from .small import NEWTON_ROUGH, STALLED
 
 
 @helper
@@ -31,7 +32,7 @@ def find_modes(
     """Newton's method for the modes of a chunk's groups, all at once.
 
     A step that does not raise ``f`` is halved. A group is done when its Newton decrement
-    ``f'^2 / H`` is below ``tolerance``. On return ``rows`` holds the density and its
+    ``f'^2 / H`` is below ``tolerance``, or as small as rounding lets it be. On return ``rows`` holds the density and its
     derivatives at the modes ``m``, ``H`` the observed curvatures, ``best`` the values
     ``f(m)``. Returns the number of groups not done after ``limit`` rounds.
     """
@@ -40,6 +41,7 @@ def find_modes(
     for g in range(groups):
         best[g] = -inf
         u[g] = m[g]
+        step[g] = inf
     busy = groups
     for _ in range(limit):
         predictor(base, low, a, u, bounds, groups, eta)
@@ -61,8 +63,10 @@ def find_modes(
                 continue
             best[g], m[g], H[g] = f, u[g], curvature
             # where f is not concave, the step by the weights that are positive
-            step[g] = slope / (curvature if curvature > 0.0 else clipped)
-            if curvature > 0.0 and slope * step[g] <= tolerance:
+            last, step[g] = step[g], slope / (curvature if curvature > 0.0 else clipped)
+            decrement = slope * step[g]
+            stalled = decrement <= NEWTON_ROUGH and step[g] ** 2 > STALLED * last**2
+            if curvature > 0.0 and (decrement <= tolerance or stalled):
                 done[g] = True
                 busy -= 1
             else:

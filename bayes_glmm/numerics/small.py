@@ -1,8 +1,18 @@
-"""Cholesky factors of the small matrices of single levels, inside kernels."""
+"""What the searches for conditional modes share: small Cholesky factors, and when to stop."""
 
 from math import sqrt
 
 from .compiled import helper
+
+# A mode is found when its Newton decrement (squared distance to the mode in conditional
+# standard deviations) is this small: the log-determinant is of first order in the distance,
+# and the optimiser sees errors of it as noise. Newton's method squares the decrement.
+NEWTON_DECREMENT = 1e-20
+# Rounding may keep it above that in very large groups: from here on a decrement that no
+# longer falls is as good.
+NEWTON_ROUGH = 1e-12
+STALLED = 0.25
+NEWTON_ROUNDS = 200
 
 
 @helper

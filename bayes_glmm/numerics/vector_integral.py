@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 
 from .compiled import Block, Cube, Indices, Integer, Matrix, Real, Vector, helper, kernel
-from .small import factor, solve_lower, solve_upper
+from .small import NEWTON_ROUGH, STALLED, factor, solve_lower, solve_upper
 
 
 @helper
@@ -54,9 +54,10 @@ def find_mode(
     ``rows`` holds the density and its derivatives at ``m`` and ``H = R R'`` its curvature.
     """
     q = m.shape[1]
-    best = -inf
+    best, decrement = -inf, inf
     for d in range(q):
         u[0, d] = m[0, d]
+        step[0, d] = 0.0
     for _ in range(limit):
         predictor(base, low, n, a, u, eta)
         density(y, trials, eta, dispersion, low, n, rows)
@@ -82,10 +83,11 @@ def find_mode(
             curvature(rows, a, n, 0.0, H)
             factor(H, 0, R, 0, q)
         solve_lower(R, 0, step, 0, q)
-        decrement = 0.0
+        last, decrement = decrement, 0.0
         for d in range(q):
             decrement += step[0, d] * step[0, d]
-        if proper and decrement <= tolerance:
+        stalled = STALLED * last < decrement <= NEWTON_ROUGH
+        if proper and (decrement <= tolerance or stalled):
             return best
         solve_upper(R, 0, step, 0, q)
         for d in range(q):
