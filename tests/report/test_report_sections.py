@@ -123,7 +123,8 @@ def test_random_slopes_gaussian_and_correlations_are_reported():
     assert {"sd-g-intercept", "sd-g-x", "effects-g-intercept", "effects-g-x"} <= set(names)
     conditional = tables(document, "comparison")[1]
     headings = [text_of(r.text) for r in conditional.rows if isinstance(r, Heading)]
-    assert "corr(Intercept, x) between levels of g" in headings
+    assert {"SD of g", "SD of g, x"} <= set(headings)
+    assert "corr(Intercept, x) of g" in headings
 
 
 def test_equations_name_columns_and_groups(model):

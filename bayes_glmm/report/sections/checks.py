@@ -212,7 +212,7 @@ def _sums(y: np.ndarray, index: np.ndarray) -> np.ndarray:
 def _statistic(name: str, observed: Any, replicated: np.ndarray) -> tuple[Text, ...]:
     low, middle, high = np.quantile(replicated, [0.025, 0.5, 0.975])
     whole = float(observed).is_integer() and np.all(replicated == np.round(replicated))
-    decimals = 0 if whole else decimals_for(float(np.std(replicated)), float(observed))
+    decimals = 0 if whole else max(decimals_for(float(np.std(replicated))) - 1, 1)
     share = float(np.mean(replicated > observed) + 0.5 * np.mean(replicated == observed))
     return (
         name,

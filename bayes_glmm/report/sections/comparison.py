@@ -97,7 +97,13 @@ def _by_parameter(fits: Mapping[str, Fit]) -> dict[str, pd.DataFrame]:
 
 
 def _name(row) -> str:
-    return row.term if not row.group else f"{row.term} between levels of {row.group}"
+    """``SD of herd``, ``SD of herd, x``, ``corr(Intercept, x) of herd``; others as they are."""
+    if not row.group:
+        return row.term
+    if not row.term.startswith("sd("):
+        return f"{row.term} of {row.group}"
+    column = row.term[3:-1]
+    return f"SD of {row.group}{'' if column == 'Intercept' else f', {column}'}"
 
 
 def _estimate(material: Material, fits, row, decimals: int, draws: bool) -> tuple[Text, ...]:

@@ -97,10 +97,10 @@ def _priors(material: Material) -> list[Block]:
         else f"{chosen} chosen for this model, the others the package's defaults."
     )
     caption = (
-        "Priors of the Bayesian fit. The range holds 95 % of the prior; in other words: what "
-        f"a change of the column by one does, or what the SD means. {which}"
+        "Priors of the Bayesian fit, the range that holds 95 % of each, and what that range means: "
+        f"for a coefficient, what a change of its column by one does. {which}"
     )
-    columns = ("parameter", "prior", "95 % range", "in other words", "set by")
+    columns = ("parameter", "prior", "95 % range", "which means", "set by")
     why = {row.parameter: row.why for row in table.itertuples(index=False)}
     reasons = Table(
         ("parameter", "reason"), [(Code(k), str(v)) for k, v in why.items()], "Why these priors."
