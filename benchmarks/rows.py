@@ -12,8 +12,8 @@ class Row:
 
     ``ratio`` is the contender's median seconds over ours, both with formula and data
     handling, ``processor_ratio`` the same of processor seconds, which other processes on the
-    machine disturb less; they are given only where the answers agree. ``remark`` says why a number is not
-    there, ``notes`` what the contender warned of.
+    machine disturb less; they are given only where the answers agree. ``remark`` says why a
+    number is not there, ``notes`` what the contender warned of.
     """
 
     case: str
