@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from standin import asymptotic_fit, posterior_fit
 
@@ -14,10 +15,12 @@ from bayes_glmm.report.figures.caterpillar import Effects
 from bayes_glmm.report.folder import make_document
 from bayes_glmm.report.markdown import write_markdown
 from bayes_glmm.report.material import Material, attempt, draws_of
+from bayes_glmm.report.sections import predictive as checks
 from bayes_glmm.report.sections.answer import answer
-from bayes_glmm.report.sections.checks import _between, _probabilities, predictive, sampling
 from bayes_glmm.report.sections.groups import _extremes
 from bayes_glmm.report.sections.model import equations
+from bayes_glmm.report.sections.predictive import _between, _probabilities, predictive
+from bayes_glmm.report.sections.sampling import sampling
 from bayes_glmm.report.sections.variance import variance
 
 
@@ -132,6 +135,26 @@ def test_equations_name_columns_and_groups(model):
     assert lines[0].startswith(r"y_i \mid b \sim \mathrm{Binomial}")
     assert r"\beta_{1}\,\mathrm{period[T.2]}_i" in lines[1]
     assert lines[2] == r"b_{\mathrm{herd}} \sim \mathrm{N}(0, \sigma_{\mathrm{herd}}^2)"
+
+
+def test_a_long_predictor_is_broken_before_plus_signs():
+    frame = pd.DataFrame(np.random.default_rng(1).normal(size=(30, 6)))
+    frame.columns = ["y", *(f"a_rather_long_name_{k}" for k in range(5))]
+    model = bg.GLMM("y ~ " + " + ".join(frame.columns[1:]), frame, family="gaussian")
+    lines = equations(model)[1:]
+    assert len(lines) > 2
+    assert all(line.startswith(r"\quad {} + ") for line in lines[1:])
+    written = " + ".join(line.removeprefix(r"\quad {} + ") for line in lines)
+    assert [
+        term for term in model.design.terms[1:] if term.replace("_", r"\_") not in written
+    ] == []
+
+
+def test_misfits_are_statistics_no_replicate_reaches(material, monkeypatch):
+    replicated = np.random.default_rng(3).normal(size=400)
+    measures = [("inside", 0.1, replicated), ("beyond", 9.0, replicated)]
+    monkeypatch.setattr(checks, "_measures", lambda *_: measures)
+    assert checks.misfits(material) == ["beyond"]
 
 
 def test_the_boundary_test_and_the_profile_are_asked_for_once(

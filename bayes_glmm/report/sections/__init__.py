@@ -1,6 +1,17 @@
 """The sections of a report, in order: each is a function of the Material."""
 
-from . import answer, checks, comparison, data, groups, model, provenance, reading, variance
+from . import (
+    answer,
+    comparison,
+    data,
+    groups,
+    model,
+    predictive,
+    provenance,
+    reading,
+    sampling,
+    variance,
+)
 
 SECTIONS = (
     ("answer", "In short", answer.answer),
@@ -9,8 +20,8 @@ SECTIONS = (
     ("comparison", "All methods side by side", comparison.comparison),
     ("variance", "How much groups differ", variance.variance),
     ("groups", "The group effects", groups.groups),
-    ("predictive", "Does the model reproduce the data?", checks.predictive),
-    ("sampling", "Did the sampler work?", checks.sampling),
+    ("predictive", "Does the model reproduce the data?", predictive.predictive),
+    ("sampling", "Did the sampler work?", sampling.sampling),
     ("messages", "What the methods report", provenance.messages),
     ("reading", "How to read this", reading.reading),
     ("provenance", "Versions, seed and command", provenance.provenance),

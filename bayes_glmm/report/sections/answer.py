@@ -20,6 +20,7 @@ from ..numbers import (
     with_error,
 )
 from ..scales import median_ratio, scale_of
+from .predictive import misfits
 
 MOST = 8  # coefficients written out
 
@@ -190,7 +191,19 @@ def _trust(material: Material) -> list[Text]:
         found.append((Strong("Not converged"), f": {listing(stuck)}."))
     if material.posterior is not None:
         found.append(_sampler(*material.posterior))
+        found += _misfit(material)
     return found
+
+
+def _misfit(material: Material) -> list[Text]:
+    """Say which features of the data the model does not reproduce."""
+    try:
+        missed = misfits(material)
+    except (KeyError, ValueError):  # said where the check stands
+        return []
+    if missed:
+        return [(Strong("The model misses"), f": {listing(missed)}; see the predictive check.")]
+    return [(Strong("The model reproduces"), " every statistic of the predictive check.")]
 
 
 def _sampler(label: str, fit: Fit) -> Text:

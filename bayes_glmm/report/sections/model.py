@@ -1,11 +1,14 @@
 """The model in mathematical notation, its columns, and its priors."""
 
+import re
+
 from ..document import Block, Code, Equations, Fold, Math, Paragraph, Table, Text
 from ..material import Material
 from ..mathml import upright
 from ..numbers import interval, significant
 from ..scales import effect, level, spread
 
+LONGEST = 62  # characters of a line of the linear predictor
 WRITTEN = 7  # with more columns the linear predictor is written with vectors
 
 
@@ -39,8 +42,22 @@ def _trials(m) -> list:
 
 def equations(m) -> list[str]:
     """LaTeX lines: response, linear predictor, group effects."""
-    predictor = m.link.latex.format(r"\mu_i") + " = " + " + ".join(_summands(m))
-    return [rf"y_i \mid b \sim {m.family.latex}", predictor, *_effects(m)]
+    mean = m.link.latex.format(r"\mu_i")
+    return [rf"y_i \mid b \sim {m.family.latex}", *_predictor(mean, _summands(m)), *_effects(m)]
+
+
+def _predictor(mean: str, summands: list[str]) -> list[str]:
+    """Write the linear predictor, broken before a plus sign where the line gets long."""
+    lines = [f"{mean} = {summands[0]}"]
+    room = LONGEST
+    for summand in summands[1:]:
+        room -= len(re.sub(r"\\[a-z]+|[{}_,\\]", "", summand)) + 3
+        if room < 0:
+            lines.append(rf"\quad {{}} + {summand}")
+            room = LONGEST - len(summand)
+        else:
+            lines[-1] += f" + {summand}"
+    return lines
 
 
 def _summands(m) -> list[str]:
