@@ -1,6 +1,5 @@
 """Peers written for Python: glmm (a Rust engine) and statsmodels."""
 
-import warnings
 from functools import partial
 from importlib.util import find_spec
 
@@ -11,18 +10,16 @@ from .cases import Case
 from .contender import InProcess, Missing
 from .frames import frame
 
-MAX_NODES = 25  # of the package glmm
-
 
 def contenders(case: Case) -> list[InProcess | Missing]:
     """Give the Python peers that serve a case."""
     found = []
     if isinstance(case.method, bg.GLM | bg.ML):
         found.append(_if_installed("glmm", rust, case))
-    marginal = case.method == bg.GEE(case.method.corr) if isinstance(case.method, bg.GEE) else False
-    exchangeable = marginal and case.method.corr == "exchangeable" and not case.problem.grouped
-    if isinstance(case.method, bg.GLM) or exchangeable:
-        found.append(_if_installed("statsmodels", statsmodels, case))
+    if isinstance(case.method, bg.GLM):
+        found.append(_if_installed("statsmodels", statsmodels_glm, case))
+    if case.method == bg.GEE("exchangeable") and not case.problem.grouped:
+        found.append(_if_installed("statsmodels", statsmodels_gee, case))
     return found
 
 
@@ -56,33 +53,43 @@ def read_rust(fit) -> Answer:
     )
 
 
-def statsmodels(case: Case):
-    """``statsmodels`` GLM, or GEE with an exchangeable working correlation."""
-    import statsmodels.api as sm
+def statsmodels_family(problem):
+    """Return statsmodels' family of a problem."""
+    from statsmodels.api import families
+
+    return families.Poisson() if problem.family == "poisson" else families.Binomial()
+
+
+def statsmodels_glm(case: Case):
+    """``GLM.from_formula``; binomial counts are written as a sum there."""
+    from statsmodels.api import GLM
 
     problem, data = case.problem, frame(case.problem.data)
-    family = {"poisson": sm.families.Poisson}.get(problem.family, sm.families.Binomial)
-    if isinstance(case.method, bg.GLM):
-        formula = problem.marginal.replace("cbind(incidence, healthy)", "incidence + healthy")
-        return lambda: sm.GLM.from_formula(formula, data, family=family()).fit(), read_statsmodels
+    formula = problem.marginal.replace("cbind(incidence, healthy)", "incidence + healthy")
 
     def fit():
-        exchangeable = sm.cov_struct.Exchangeable()
-        (group,) = problem.groups
-        return sm.GEE.from_formula(
-            problem.marginal, group, data, family=family(), cov_struct=exchangeable
+        return GLM.from_formula(formula, data, family=statsmodels_family(problem)).fit()
+
+    return fit, lambda fitted: read_statsmodels(fitted, float(fitted.llf))
+
+
+def statsmodels_gee(case: Case):
+    """``GEE.from_formula`` with an exchangeable working correlation."""
+    from statsmodels.api import GEE, cov_struct
+
+    problem, data = case.problem, frame(case.problem.data)
+    (group,) = problem.groups
+
+    def fit():
+        family, correlation = statsmodels_family(problem), cov_struct.Exchangeable()
+        return GEE.from_formula(
+            problem.marginal, group, data, family=family, cov_struct=correlation
         ).fit()
 
     return fit, read_statsmodels
 
 
-def read_statsmodels(fit) -> Answer:
-    """Read a statsmodels result; GEE has no likelihood."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loglik = getattr(fit, "llf", None) if not hasattr(fit, "cov_robust") else None
-    return Answer(
-        beta=named(fit.params.index, fit.params),
-        se=named(fit.params.index, fit.bse),
-        loglik=None if loglik is None else float(loglik),
-    )
+def read_statsmodels(fit, loglik: float | None = None) -> Answer:
+    """Read a statsmodels result; the standard errors of GEE are the robust ones."""
+    terms = fit.params.index
+    return Answer(beta=named(terms, fit.params), se=named(terms, fit.bse), loglik=loglik)

@@ -43,7 +43,9 @@ def how_far(found: Agreement | None) -> str:
     if not any(value for _, value, _ in parts):
         return "equal"
     return ", ".join(
-        f"{name} {value:.0e}{unit}" for name, value, unit in parts if value is not None
+        f"{name} {value:.0e}{unit}" if value else f"{name} 0"
+        for name, value, unit in parts
+        if value is not None
     )
 
 
