@@ -43,6 +43,8 @@ def fit(model, method) -> Fit:
         loglik=optimum.loglik,
         loglik_kind="exact",
         npar=design.p + family.has_dispersion,
+        # with the random terms left out the coefficients are those of the marginal mean
+        estimand="population-averaged" if design.groups else "conditional",
         converged=optimum.converged,
         messages=tuple(messages),
         seconds=Seconds(setup=setup, run=perf_counter() - started - setup),
