@@ -1,6 +1,6 @@
 """Tests and intervals that are right where a variance may be zero."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd

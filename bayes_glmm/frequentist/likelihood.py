@@ -152,8 +152,9 @@ class Likelihood:
 
     @cached_property
     def start(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inner start: GLM coefficients, moment estimates of the SDs, and the approximate
-        inverse information there.
+        """Give the start inside and the approximate inverse information there.
+
+        GLM coefficients, and moment estimates of the SDs.
 
         With ``s_g = sum_j l'_j z_j`` and ``w_g = sum_j w_j z_j^2`` at the GLM fit,
         ``E s_g^2 = w_g + sd^2 w_g^2``.
@@ -264,7 +265,7 @@ class Likelihood:
         return self.layout.theta_slice(k).start + np.flatnonzero(rows == column)
 
     def _zero_variances(self, x, optimum: Optimum, covariance, free) -> list[tuple[int, int]]:
-        """Standard deviations that can be set to zero at no loss of log-likelihood.
+        """Find standard deviations that can be set to zero at no loss of log-likelihood.
 
         Only those within one standard error of zero are tried.
         """

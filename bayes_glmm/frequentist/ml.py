@@ -228,7 +228,7 @@ def effects(model, likelihood: Likelihood, maximum: Maximum) -> dict[str, GroupE
 
 
 def record(likelihood: Likelihood, maximum: Maximum) -> dict:
-    """What only ML has: parameters inside, posterior means, the optimiser's record."""
+    """Collect what only ML has: parameters inside, posterior means, the optimiser's record."""
     o = maximum.optimum
     means = likelihood.marginal.posterior_means(likelihood.inner(maximum.x))
     out = {

@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 from scipy.linalg import lapack
 
-from .compiled import Cube, Indices, IndexTable, Matrix, Vector, helper, kernel
+from .compiled import Cube, IndexTable, Indices, Matrix, Vector, helper, kernel
 from .small import factor, solve_lower, solve_upper
 
 
@@ -188,7 +188,7 @@ def level_inverse(R, B, inverse, begins, others, g, first, second, q):
 def select(
     a, c, starts, columns, meets, begins, others, R, B, inverse, first, second, h, along, across
 ):
-    """Selected entries of ``H^{-1}``, from ``inverse = S^{-1}``.
+    """Select entries of ``H^{-1}``, from ``inverse = S^{-1}``.
 
     Fills ``first`` (blocks of the largest factor), ``second`` (rows at the pattern), and for
     each row ``H^{-1} a_j`` at the row's own effects: ``along`` for the largest factor,

@@ -138,6 +138,7 @@ class Kernel:
         return self._compiled
 
     def __call__(self, *arguments):
+        """Run the compiled function."""
         return self.compiled(*arguments)
 
 

@@ -83,11 +83,11 @@ class Covariance:
         return theta
 
     def gradient(self, gamma: np.ndarray) -> np.ndarray:
-        """Derivatives by ``theta`` from those by ``L``."""
+        """Give derivatives by ``theta`` from those by ``L``."""
         return gamma[self.entries]
 
     def components(self, theta: np.ndarray) -> np.ndarray:
-        """Standard deviations, then correlations of the pairs (NaN where an SD is zero)."""
+        """Give standard deviations, then correlations of the pairs (NaN where an SD is zero)."""
         L = self.factor(theta)
         sd = np.sqrt((L**2).sum(axis=1))
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -95,7 +95,7 @@ class Covariance:
         return np.concatenate([sd, np.array(corr, float)])
 
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
-        """Derivatives of ``components`` by ``theta``; rows of a zero SD are NaN."""
+        """Give derivatives of ``components`` by ``theta``; rows of a zero SD are NaN."""
         L = self.factor(theta)
         m = len(self.pairs)
         out = np.zeros((self.q + m, self.q, self.q))

@@ -65,9 +65,11 @@ class Factor:
 
     def sum_by_level(self, values: np.ndarray) -> np.ndarray:
         """Sum rows by level: ``(n, …)`` to ``(levels, …)``."""
-        flat = values.reshape(len(values), -1)
-        sums = [np.bincount(self.index, column, self.levels) for column in flat.T]
-        return np.stack(sums, axis=1).reshape(self.levels, *values.shape[1:])
+        flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
+        sums = np.empty((self.levels, flat.shape[1]))
+        for k, column in enumerate(flat.T):
+            sums[:, k] = np.bincount(self.index, column, self.levels)
+        return sums.reshape(self.levels, *values.shape[1:])
 
 
 def largest_first(factors: list[Factor]) -> list[int]:

@@ -91,34 +91,34 @@ def fit_glm(bound, rows: Rows, density: Callable | None = None) -> GLMOptimum:
     weights = expected_weights(bound, target + offset, trials, dispersion)
     beta = least_squares(X, weights, target)
     eta = X @ beta + offset
-    l, l1, l2, _ = evaluate(eta, dispersion)
+    value, l1, l2, _ = evaluate(eta, dispersion)
     converged, iteration = False, 0
     for iteration in range(1, LIMIT + 1):  # noqa: B007
         step = newton_step(bound, X, eta, trials, dispersion, l1, l2)
         decrement = float(step @ (X.T @ np.broadcast_to(l1, eta.shape)))
-        if decrement <= DECREMENT * (1.0 + abs(l.sum())):
+        if decrement <= DECREMENT * (1.0 + abs(value.sum())):
             converged = True
             break
         for _ in range(40):
             new_eta = X @ (beta + step) + offset
             new = evaluate(new_eta, dispersion)
-            if new[0].sum() >= l.sum() - 1e-12 * abs(l.sum()):
+            if new[0].sum() >= value.sum() - 1e-12 * abs(value.sum()):
                 break
             step = 0.5 * step
         else:
             break
-        stalled = new[0].sum() - l.sum() < 1e-13 * (1.0 + abs(l.sum())) and decrement < 1e-6
-        beta, eta, (l, l1, l2, _) = beta + step, new_eta, new
+        stalled = new[0].sum() - value.sum() < 1e-13 * (1.0 + abs(value.sum())) and decrement < 1e-6
+        beta, eta, (value, l1, l2, _) = beta + step, new_eta, new
         if stalled:
             converged = True
             break
     if bound.family.has_dispersion:
         dispersion = dispersion_given(bound, y, trials, eta, dispersion)
-        l = evaluate(eta, dispersion)[0]
+        value = evaluate(eta, dispersion)[0]
     weights = expected_weights(bound, eta, trials, dispersion)
     return GLMOptimum(
         beta, eta, dispersion, X.T @ (weights[:, None] * X),
-        float(l.sum() + bound.family.log_base(y, trials).sum()), converged, iteration,
+        float(value.sum() + bound.family.log_base(y, trials).sum()), converged, iteration,
     )  # fmt: skip
 
 

@@ -60,12 +60,12 @@ class Laplace:
         return parts[0], np.concatenate(parts[1:]) if len(parts) > 1 else np.zeros((0, len(self.y)))
 
     def spread_out(self, a, c, x, z) -> np.ndarray:
-        """``A (x, z)``: effects to rows, ``(n,)``."""
+        """Give ``A (x, z)``: effects to rows, ``(n,)``."""
         eta = np.einsum("dj,jd->j", a, x[self.ranked[0].index])
         return eta + np.einsum("kj,jk->j", c, z[self.pattern.columns])
 
     def gather(self, a, c, values) -> tuple[np.ndarray, np.ndarray]:
-        """``A' values``: rows to effects."""
+        """Give ``A' values``: rows to effects."""
         first = self.ranked[0]
         x = np.stack([np.bincount(first.index, row * values, first.levels) for row in a], axis=1)
         if not self.pattern.size:
@@ -114,9 +114,10 @@ class Laplace:
         if not self.find_mode(base, dispersion, a, c):
             self.x, self.z = np.zeros_like(self.x), np.zeros_like(self.z)
             return Pieces(-np.inf, np.full_like(base, np.nan), nothing, np.nan)
-        l, l1, l2, l3 = self.rows
+        _, l1, l2, l3 = self.rows
         chol = self.cholesky
-        value = l.sum() - 0.5 * (np.sum(self.x**2) + self.z @ self.z + chol.log_determinant())
+        squares = np.sum(self.x**2) + self.z @ self.z
+        value = self.rows[0].sum() - 0.5 * (squares + chol.log_determinant())
         chol.select_inverse(a, c)
         r = 0.5 * chol.h * l3
         vx, vz = chol.solve(*self.gather(a, c, r))
@@ -142,7 +143,7 @@ class Laplace:
         return np.concatenate([x[self.ranked[0].index].T, z[self.pattern.columns].T])
 
     def by_dispersion(self, base, dispersion, a, c, shift) -> float:
-        """Derivative by log dispersion."""
+        """Give the derivative by log dispersion."""
         if not self.blocks.has_dispersion:
             return 0.0
         spread = np.empty((3, len(self.y)))

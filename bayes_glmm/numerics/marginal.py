@@ -9,6 +9,7 @@ dispersion where the family has one.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp
 
 import numpy as np
@@ -30,6 +31,7 @@ class NoEffects:
         self.rows = np.empty((4, len(y)))
 
     def __call__(self, base, dispersion, factors) -> Pieces:
+        """Evaluate at the linear predictor ``base``."""
         n, by_dispersion = len(self.y), 0.0
         self.blocks.density(self.y, self.trials, base, dispersion, 0, n, self.rows)
         if self.blocks.has_dispersion:
@@ -68,7 +70,7 @@ class Layout:
     def split(self, x: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], float]:
         """``beta``, ``theta`` by factor, dispersion (1 where the family has none)."""
         cuts = self.p + np.cumsum((0, *self.thetas))
-        thetas = [x[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        thetas = [x[a:b] for a, b in pairwise(cuts)]
         return x[: self.p], thetas, exp(x[-1]) if self.has_dispersion else 1.0
 
     def theta_slice(self, k: int) -> slice:

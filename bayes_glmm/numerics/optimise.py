@@ -6,7 +6,7 @@ so that convergence means a small gradient *and* a negative definite Hessian.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -14,8 +14,11 @@ from scipy.optimize import minimize
 
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
-LOOSE = 1e-6  # Newton decrement (squared distance in standard errors) where BFGS stops
-TIGHT = 1e-10  # and after polishing
+# Newton decrements: squared distances to the maximum in standard errors
+LOOSE = 1e-6  # where BFGS stops: the step with the Hessian itself does the rest
+CLOSE = 1e-4  # near enough for the Hessian taken there to be that at the maximum
+TIGHT = 1e-8  # what must be reached
+ROUNDING = 1e-14  # below it no step is worth its evaluation
 ARMIJO, WOLFE = 1e-4, 0.9
 DIFFERENCE = 1e-2  # step of the Hessian's differences, in standard errors
 
@@ -49,7 +52,7 @@ class Optimum:
     converged: bool
     reason: str = ""
     optimiser: str = "BFGS from model information"
-    path: tuple[float, ...] = field(default=())
+    path: tuple[float, ...] = ()
 
 
 def line_search(objective, x, value, gradient, step, longest=8.0):
@@ -208,21 +211,17 @@ def maximise(objective: Objective, x, inverse) -> tuple[Optimum, np.ndarray | No
         verified. ``covariance`` is the inverse observed information, or None where that is
         not positive definite.
     """
-    optimum, covariance = polish(objective, bfgs(objective, x, inverse))
-    if optimum.converged and covariance is not None:
-        return optimum, covariance
-    other = bfgs(objective, *restart(second_search(objective, x, inverse)))
-    other, other_covariance = polish(objective, other)
-    if not other.value > optimum.value + 1e-8 and not (
-        other_covariance is not None and other.converged
-    ):
-        return optimum, covariance
-    return other, other_covariance
-
-
-def restart(optimum: Optimum) -> tuple[np.ndarray, np.ndarray]:
-    """Where and with what to go on from the end of a search."""
-    return optimum.x, optimum.inverse
+    if not len(x):  # nothing to search
+        value, gradient = objective(x)
+        return Optimum(x, value, gradient, inverse, 0.0, 1, bool(np.isfinite(value))), inverse
+    first = polish(objective, bfgs(objective, x, inverse))
+    if first[0].converged:
+        return first
+    found = second_search(objective, x, inverse)
+    second = polish(objective, bfgs(objective, found.x, inverse))
+    second = (replace(second[0], optimiser=f"{found.optimiser}, then BFGS"), second[1])
+    better = second[0].value > first[0].value + 1e-8
+    return second if better or second[0].converged else first
 
 
 def polish(objective: Objective, optimum: Optimum, rounds: int = 4):
@@ -234,30 +233,35 @@ def polish(objective: Objective, optimum: Optimum, rounds: int = 4):
         covariance = inverse_of(hessian(objective, optimum.x, optimum.inverse))
         if covariance is None:
             reason = optimum.reason or "the Hessian is not negative definite"
-            return finish(objective, optimum, optimum.inverse, 0.0, reason), None
-        step = covariance @ optimum.gradient
-        decrement = float(optimum.gradient @ step)
-        found = None
-        if decrement > 1e-14:
-            found = line_search(objective, optimum.x, optimum.value, optimum.gradient, step)
-        if found is not None:
-            x, value, gradient, calls = found
-            optimum = Optimum(
-                x, value, gradient, covariance, float(gradient @ covariance @ gradient),
-                optimum.evaluations + calls, True, "", optimum.optimiser, optimum.path,
-            )  # fmt: skip
-        else:
-            optimum = finish(objective, optimum, covariance, decrement, "")
-        if decrement < LOOSE * 100:  # the Hessian was taken close enough to the maximum
+            return settle(objective, optimum, reason), None
+        before = float(optimum.gradient @ covariance @ optimum.gradient)
+        optimum = newton_step(objective, optimum, covariance)
+        if before < CLOSE:
             break
-    reason = "" if optimum.decrement < TIGHT * 100 else "the gradient does not vanish"
-    return finish(objective, optimum, optimum.inverse, optimum.decrement, reason), covariance
+    reason = "" if optimum.decrement < TIGHT else "the gradient does not vanish"
+    return settle(objective, optimum, reason), covariance
 
 
-def finish(objective, optimum: Optimum, inverse, decrement: float, reason: str) -> Optimum:
+def newton_step(objective: Objective, optimum: Optimum, covariance: np.ndarray) -> Optimum:
+    """Take one step with the inverse information ``covariance``, if it raises the objective."""
+    o = optimum
+    step = covariance @ o.gradient
+    decrement = float(o.gradient @ step)
+    found = None
+    if decrement > ROUNDING:
+        found = line_search(objective, o.x, o.value, o.gradient, step)
+    if found is None:
+        return replace(o, inverse=covariance, decrement=decrement)
+    x, value, gradient, calls = found
+    return replace(
+        o, x=x, value=value, gradient=gradient, inverse=covariance,
+        decrement=float(gradient @ covariance @ gradient), evaluations=o.evaluations + calls,
+    )  # fmt: skip
+
+
+def settle(objective: Objective, optimum: Optimum, reason: str) -> Optimum:
     """Evaluate once more at the optimum, so that the objective's state belongs to it."""
     value, gradient = objective(optimum.x)
-    return Optimum(
-        optimum.x, value, gradient, inverse, decrement, optimum.evaluations, not reason, reason,
-        optimum.optimiser, optimum.path,
+    return replace(
+        optimum, value=value, gradient=gradient, converged=not reason, reason=reason
     )  # fmt: skip

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -49,5 +50,5 @@ def in_threads(run: Callable[[int, int], int], size: int, wanted: int) -> list[i
     if threads == 1:
         return [run(0, size)]
     cuts = np.linspace(0, size, threads + 1).astype(int)
-    tasks = [_pool().submit(run, int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    tasks = [_pool().submit(run, int(a), int(b)) for a, b in pairwise(cuts)]
     return [task.result() for task in tasks]

@@ -32,9 +32,10 @@ def find_modes(
     """Newton's method for the modes of a chunk's groups, all at once.
 
     A step that does not raise ``f`` is halved. A group is done when its Newton decrement
-    ``f'^2 / H`` is below ``tolerance``, or as small as rounding lets it be. On return ``rows`` holds the density and its
-    derivatives at the modes ``m``, ``H`` the observed curvatures, ``best`` the values
-    ``f(m)``. Returns the number of groups not done after ``limit`` rounds.
+    ``f'^2 / H`` is below ``tolerance``, or as small as rounding lets it be. On return
+    ``rows`` holds the density and its derivatives at the modes ``m``, ``H`` the observed
+    curvatures, ``best`` the values ``f(m)``. Returns the number of groups not done after
+    ``limit`` rounds.
     """
     density_at, l1, l2 = rows[0], rows[1], rows[2]
     done = np.zeros(groups, types.boolean)

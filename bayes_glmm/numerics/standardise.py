@@ -30,7 +30,7 @@ class Standardised:
         return solve_triangular(self.R, inner) if inner.size else inner
 
     def outer_jacobian(self, size: int) -> np.ndarray:
-        """Derivative of all ``size`` parameters in the user's terms by the inner ones."""
+        """Differentiate all ``size`` parameters in the user's terms by the inner ones."""
         p = len(self.R)
         jacobian = np.eye(size)
         if p:

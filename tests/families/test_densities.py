@@ -171,5 +171,5 @@ def test_a_family_with_an_unknown_name_is_refused():
         def log_density(y, trials, dispersion, log_mean, mean):
             return module.gammaln(y), y, y, y
 
-    with pytest.raises(TypeError, match="uses the name 'module'"):
+    with pytest.raises(TypeError, match="uses the name 'gammaln'"):
         bind_numba(Odd(), LINKS["log"])

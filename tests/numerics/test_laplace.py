@@ -36,13 +36,13 @@ def test_value_and_conditional_effects_by_dense_algebra(name, structure):
     base, bound = rows.X @ beta + rows.offset, bind_numpy(*pair(name))
 
     def negative(u):
-        l, l1, *_ = bound.log_density(rows.y, rows.trials, base + A @ u, dispersion)
-        return 0.5 * u @ u - l.sum(), u - A.T @ l1
+        value, l1, *_ = bound.log_density(rows.y, rows.trials, base + A @ u, dispersion)
+        return 0.5 * u @ u - value.sum(), u - A.T @ l1
 
     u = minimize(negative, np.zeros(A.shape[1]), jac=True, method="BFGS", tol=1e-9).x
-    l, _, l2, _ = bound.log_density(rows.y, rows.trials, base + A @ u, dispersion)
-    H = np.eye(len(u)) - A.T @ (np.broadcast_to(l2, l.shape)[:, None] * A)
-    dense = l.sum() - 0.5 * u @ u - 0.5 * np.linalg.slogdet(H)[1]
+    density, _, l2, _ = bound.log_density(rows.y, rows.trials, base + A @ u, dispersion)
+    H = np.eye(len(u)) - A.T @ (np.broadcast_to(l2, density.shape)[:, None] * A)
+    dense = density.sum() - 0.5 * u @ u - 0.5 * np.linalg.slogdet(H)[1]
     np.testing.assert_allclose(value, dense, rtol=1e-9)
 
     inverse, cut = np.linalg.inv(H), 0

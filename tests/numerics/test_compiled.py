@@ -1,0 +1,95 @@
+"""Where compiled code is kept, and that it is found again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bayes_glmm.numerics import compiled
+
+USE = """
+import logging, sys
+import numpy as np
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+from bayes_glmm.families import FAMILIES, LINKS
+from bayes_glmm.numerics import compiled
+from bayes_glmm.numerics.bind import bind_numba
+blocks = bind_numba(FAMILIES["gaussian"], LINKS["identity"])
+out = np.zeros((4, 2))
+blocks.density(np.ones(2), np.ones(2), np.zeros(2), 1.0, 0, 2, out)
+assert out[0].tolist() == [-0.5, -0.5]
+print("hits", sum(blocks.density.stats.cache_hits.values()), "folder", compiled.cache_folder())
+"""
+
+
+def run(home: Path, temporary: Path, code: str = USE) -> str:
+    """Run code in a fresh process with its own cache and temporary folders."""
+    folders = {"XDG_CACHE_HOME": home, "HOME": home, "TMPDIR": temporary, "LOCALAPPDATA": home}
+    environment = os.environ | {k: str(v) for k, v in folders.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def not_a_folder(path: Path) -> Path:
+    """Make a file where a folder is wanted: unwritable for root too."""
+    path.write_text("")
+    return path
+
+
+def test_compiled_code_is_kept_and_found_again(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    first = run(home, tmp_path)
+    assert "compiling the numerical kernels" in first and "hits 0" in first
+    second = run(home, tmp_path)
+    assert "compiling" not in second and "hits 1" in second
+    assert str(home) in second
+
+
+def test_without_a_cache_folder_a_temporary_one_serves(tmp_path):
+    home, temporary = not_a_folder(tmp_path / "home"), tmp_path / "tmp"
+    temporary.mkdir()
+    assert "are kept in" in run(home, temporary)
+    assert "hits 1" in run(home, temporary)
+
+
+def test_without_any_folder_it_is_compiled_anew(tmp_path):
+    home, temporary = not_a_folder(tmp_path / "home"), tmp_path / "tmp"
+    temporary.mkdir()
+    code = USE.replace("import logging, sys", "import logging, sys\nimport tempfile").replace(
+        "blocks = bind", f"tempfile.tempdir = {str(home)!r}\nblocks = bind"
+    )
+    out = run(home, temporary, code)
+    assert "compiled anew" in out and "folder None" in out
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions of POSIX systems")
+def test_a_folder_that_others_may_write_is_not_trusted(tmp_path):
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    assert not compiled._private(open_to_all)
+    open_to_all.chmod(0o700)
+    assert compiled._private(open_to_all)
+
+
+def test_the_hash_follows_the_sources(tmp_path, monkeypatch):
+    before = compiled.source_hash()
+    package = tmp_path / "package"
+    for name in ("numerics", "families"):
+        (package / name).mkdir(parents=True)
+        (package / name / "a.py").write_text("x = 1")
+    monkeypatch.setattr(compiled, "__file__", str(package / "numerics" / "compiled.py"))
+    compiled.source_hash.cache_clear()
+    first = compiled.source_hash()
+    (package / "families" / "a.py").write_text("x = 2")
+    compiled.source_hash.cache_clear()
+    assert len({before, first, compiled.source_hash()}) == 3
+    monkeypatch.undo()
+    compiled.source_hash.cache_clear()
+    assert compiled.source_hash() == before
