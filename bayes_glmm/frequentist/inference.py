@@ -1,12 +1,13 @@
 """Tests and intervals that are right where a variance may be zero."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from ..fit import Fit, datatree_name
+from ..fit import Fit, Variance, datatree_name
 from ..numerics.covariance import Covariance
 from ..numerics.groups import Factor
 from .profiles import Profile, likelihood_of
@@ -81,11 +82,12 @@ def boundary_test(fit: Fit, group: str, term: str | None = None) -> BoundaryTest
         If the fit has no likelihood.
     """
     likelihood, x, _ = likelihood_of(fit)
+    loglik = cast("float", fit.loglik)
     k, column = find_effect(fit.model.design.groups, group, term)
     partners = next(len(b) - 1 for b in likelihood.factors[k].covariance.blocks if column in b)
     factors, start = without_effect(likelihood, x, k, column)
     null = likelihood.with_factors(factors).maximise(start=start)
-    statistic = max(0.0, 2.0 * (float(fit.loglik) - null.loglik))
+    statistic = max(0.0, 2.0 * (loglik - null.loglik))
     df = (partners, partners + 1)
     tails = [float(chi2.sf(statistic, d)) if d else float(statistic <= 0.0) for d in df]
     return BoundaryTest(
@@ -96,7 +98,7 @@ def boundary_test(fit: Fit, group: str, term: str | None = None) -> BoundaryTest
         df=df,
         p_value=0.5 * sum(tails),
         p_naive=tails[1],
-        loglik=float(fit.loglik),
+        loglik=loglik,
         loglik_null=null.loglik,
         note=note_on(fit, null, group, fit.model.design.groups[k].columns[column]),
     )
@@ -142,9 +144,10 @@ def without_effect(likelihood, x: np.ndarray, k: int, column: int):
 def note_on(fit: Fit, null, group: str, term: str) -> str:
     """Say where the mixture is not justified, or the null fit failed."""
     notes = []
+    variance = cast("Variance", fit.variance)
     others = [
         datatree_name(c)
-        for c, value in zip(fit.variance.components, fit.variance.estimate, strict=True)
+        for c, value in zip(variance.components, variance.estimate, strict=True)
         if c.kind == "sd" and value == 0.0 and (c.group, c.term) != (group, term)
     ]
     if others:

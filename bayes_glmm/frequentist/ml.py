@@ -194,7 +194,7 @@ def natural(likelihood: Likelihood, x: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if layout.has_dispersion:
         estimates.append(np.array([dispersion]))
         blocks.append(np.array([[dispersion]]))
-    return np.concatenate(estimates), block_diag(*blocks)
+    return np.concatenate(estimates), np.asarray(block_diag(*blocks))
 
 
 def held_components(jacobian: np.ndarray, held: np.ndarray) -> np.ndarray:

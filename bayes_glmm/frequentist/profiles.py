@@ -9,11 +9,12 @@ A held parameter restricts the parameter vector to ``x = origin + basis @ free``
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy.special import ndtri
 
-from ..fit import Component, Fit
+from ..fit import Component, Fit, Variance
 from ..methods import NotServedError
 from ..numerics.optimise import bfgs
 from .likelihood import Likelihood
@@ -73,17 +74,18 @@ class Profile:
             raise ValueError(f"{parameter!r} is not a parameter: use one of {', '.join(names)}.")
         self.likelihood, self.x, covariance = likelihood_of(fit)
         k, p = names.index(parameter), self.likelihood.layout.p
-        components = fit.variance.components
+        variance = cast("Variance", fit.variance)
+        components = variance.components
         self.kind = "coefficient" if k < p else components[k - p].kind
-        self.estimate = float(np.concatenate([fit.beta, fit.variance.estimate])[k])
-        self.loglik = float(fit.loglik)
+        self.estimate = float(np.concatenate([fit.beta, variance.estimate])[k])
+        self.loglik = cast("float", fit.loglik)
         self.position, self.partner = k, -1
         if self.kind == "dispersion":
             self.position = len(self.x) - 1
         elif self.kind != "coefficient":
             covariance = self._put_first(fit.model.design.groups, components[k - p], covariance)
         self.information = self._information(covariance)
-        error = np.concatenate([fit.se().to_numpy(), fit.variance.std_error])[k]
+        error = np.concatenate([fit.se().to_numpy(), variance.std_error])[k]
         rough = self.information[self.position, self.position] ** -0.5
         self.std_error = float(error) if error > 0 else float(rough)
         self.start = self.x

@@ -15,8 +15,8 @@ from typing import Any
 class Bound:
     """A family with its link, as NumPy functions of ``eta`` (link scale, shape (n,))."""
 
-    family: object
-    link: object
+    family: Any
+    link: Any
 
     def _parts(self, eta):
         return [getattr(self.link, part)(eta) for part in self.family.parts]

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import types
-from scipy.linalg import lapack
+from scipy.linalg.lapack import get_lapack_funcs
 
 from .compiled import Cube, IndexTable, Indices, Matrix, Vector, helper, kernel
 from .small import factor, solve_lower, solve_upper
+
+POTRF, POTRS, POTRI = get_lapack_funcs(("potrf", "potrs", "potri"), dtype=float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +277,7 @@ class BlockedCholesky:
         if failures or p.size == 0:
             return failures == 0
         # row-major lower is column-major upper: no copy
-        upper, info = lapack.dpotrf(self.S.T, lower=0, clean=0, overwrite_a=1)
+        upper, info = POTRF(self.S.T, lower=0, clean=0, overwrite_a=1)
         self.S = upper.T
         return info == 0
 
@@ -290,7 +292,7 @@ class BlockedCholesky:
         x, z = x.copy(), z.copy()
         eliminate(self.R, self.B, p.begins, p.others, x, z)
         if p.size:
-            z = lapack.dpotrs(self.S.T, z, lower=0, overwrite_b=1)[0]
+            z = POTRS(self.S.T, z, lower=0, overwrite_b=1)[0]
         substitute(self.R, self.B, p.begins, p.others, x, z)
         return x, z
 
@@ -303,7 +305,7 @@ class BlockedCholesky:
         p = self.pattern
         self.inverse = self.S
         if p.size:
-            self.inverse = lapack.dpotri(self.S.T, lower=0)[0].T  # its lower triangle
+            self.inverse = POTRI(self.S.T, lower=0)[0].T  # its lower triangle
         select(
             a, c, p.starts, p.columns, p.meets, p.begins, p.others, self.R, self.B, self.inverse,
             self.first, self.second, self.h, self.along, self.across,

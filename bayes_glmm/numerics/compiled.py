@@ -17,10 +17,12 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 import llvmlite.binding as llvm
 import numba
 from numba import types
+from numba.core import config as numba_config
 from platformdirs import user_cache_path
 
 logger = logging.getLogger("bayes_glmm")
@@ -101,12 +103,13 @@ def cache_folder() -> Path | None:
 def _numba_cache(folder: Path) -> Iterator[None]:
     """Point Numba to ``folder`` while one function is set up, and back afterwards."""
     with _lock:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(folder)
+        setting: Any = numba_config
+        before = setting.CACHE_DIR
+        setting.CACHE_DIR = str(folder)
         try:
             yield
         finally:
-            numba.config.CACHE_DIR = before
+            setting.CACHE_DIR = before
 
 
 def compile_function(function, signature):

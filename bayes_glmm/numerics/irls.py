@@ -7,6 +7,7 @@ agree for canonical links.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
@@ -153,5 +154,6 @@ def dispersion_given(bound, y, trials, eta, start: float) -> float:
     centre = np.log(start)
     for reach in (2.0, 10.0, 40.0):
         if score(centre - reach) > 0 > score(centre + reach):
-            return float(np.exp(brentq(score, centre - reach, centre + reach, xtol=1e-14)))
+            root: Any = brentq(score, centre - reach, centre + reach, xtol=1e-14)
+            return float(np.exp(root))
     return start

@@ -11,6 +11,7 @@ dispersion where the family has one.
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,7 @@ class Marginal:
         self.integral = self._integral(nodes)
         self.evaluations = 0
 
-    def _integral(self, nodes: int):
+    def _integral(self, nodes: int) -> Any:
         y, trials = self.rows.y, self.rows.trials
         if not self.factors:
             return NoEffects(self.blocks, y, trials)

@@ -6,6 +6,8 @@ three times slower. Relative errors are at most 1e-15 (measured against 40-digit
 results below the smallest normal number may lose digits or be zero.
 """
 
+from typing import Any, cast
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -28,7 +30,7 @@ INFINITY = float("inf")
 NAN = float("nan")
 
 
-@intrinsic
+@cast("Any", intrinsic)
 def bits_of(typingctx, x):
     """Reinterpret a float64 as uint64 (logical shifts vectorise, arithmetic ones do not)."""
     return types.uint64(types.float64), lambda context, builder, signature, args: builder.bitcast(
@@ -36,7 +38,7 @@ def bits_of(typingctx, x):
     )
 
 
-@intrinsic
+@cast("Any", intrinsic)
 def float_of(typingctx, bits):
     """Reinterpret a uint64 as float64."""
     return types.float64(types.uint64), lambda context, builder, signature, args: builder.bitcast(

@@ -38,7 +38,7 @@ def find_modes(
     ``limit`` rounds.
     """
     density_at, l1, l2 = rows[0], rows[1], rows[2]
-    done = np.zeros(groups, types.boolean)
+    done = np.zeros(groups, np.bool_)
     for g in range(groups):
         best[g] = -inf
         u[g] = m[g]

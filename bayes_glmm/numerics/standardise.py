@@ -1,6 +1,7 @@
 """Columns made orthogonal with unit mean square, so that every search sees one scale."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import qr, solve_triangular
@@ -45,6 +46,7 @@ def standardise(X: np.ndarray) -> Standardised:
         return Standardised(X, np.zeros((0, 0)))
     scale = np.abs(X).max(axis=0)
     scale[scale == 0.0] = 1.0
-    Q, R = qr(X / scale, mode="economic")
+    factors: Any = qr(X / scale, mode="economic")
+    Q, R = factors
     root = np.sqrt(n)
     return Standardised(np.ascontiguousarray(Q * root), R * scale / root)
