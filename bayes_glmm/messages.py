@@ -34,7 +34,7 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
     "laplace-only": (
         "note",
         "Laplace approximation (one node) was used: {reason}.",
-        "Quadrature with more nodes is offered for one scalar random effect.",
+        "Quadrature with more nodes is offered for one grouping factor with up to three effects.",
         "With few or binary observations per level the Laplace SDs are biased; compare with NUTS.",
     ),
     "nodes-too-few": (

@@ -74,8 +74,8 @@ class ML(Method):
     ----------
     nodes
         Nodes per random effect, or "auto": raised until two successive rises leave the
-        log-likelihood within ``tolerance``. Models with more than one scalar effect are
-        served with one node.
+        log-likelihood within ``tolerance``. Served for one grouping factor with up to three
+        effects per level; other models are served with one node.
     tolerance
         Change of the log-likelihood accepted by "auto".
     """
