@@ -51,10 +51,11 @@ def _predictor(mean: str, summands: list[str]) -> list[str]:
     lines = [f"{mean} = {summands[0]}"]
     room = LONGEST
     for summand in summands[1:]:
-        room -= len(re.sub(r"\\[a-z]+|[{}_,\\]", "", summand)) + 3
+        length = len(re.sub(r"\\[a-z]+|[{}_,\\]", "", summand)) + 3  # as it is shown
+        room -= length
         if room < 0:
             lines.append(rf"\quad {{}} + {summand}")
-            room = LONGEST - len(summand)
+            room = LONGEST - length
         else:
             lines[-1] += f" + {summand}"
     return lines

@@ -77,7 +77,7 @@ def _notes(material: Material):
             "GLM",
             "GLM",
             "ignores the groups: its standard errors take rows of one level as independent, "
-            "which makes most intervals too short, and leaves the group effects out of the mean.",
+            "which makes most intervals too short; its coefficients are population-averaged.",
         ),
     )
 
