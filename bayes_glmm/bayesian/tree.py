@@ -1,0 +1,167 @@
+"""The groups of a posterior's DataTree, under the contract's names.
+
+Log-likelihood, log prior and predictive draws come from the package's own families and
+priors in NumPy, which tests hold equal to PyMC's; PyMC's own keys are the free variables of
+the graph, and differ from the contract's.
+"""
+
+import numpy as np
+import xarray as xr
+
+from ..datatree import dataset, dims_and_coords
+from ..numerics.bind import bind_numpy
+from ..priors.correlations import pairs
+from .graph import coords_of
+
+PRIOR_DRAWS = 2000
+
+
+def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) -> xr.DataTree:
+    """Gather everything known after sampling.
+
+    Parameters
+    ----------
+    model
+        The GLMM.
+    draws
+        Variable -> draws, shape (chains, draws, …), the contract's names.
+    stats
+        The sampler's statistics.
+    rng
+        Generator for predictive and prior draws.
+
+    Returns
+    -------
+    DataTree
+        Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive,
+        prior, observed_data and constant_data; rows in the user's order.
+    """
+    design = model.design.in_user_order()
+    log_likelihood, replicated = predictive(model, design, draws, rng)
+    observation = {"observation": coords_of(design)["observation"]}
+
+    def by_row(values) -> xr.Dataset:
+        dims = ("chain", "draw", "observation")
+        return xr.Dataset({"y": (dims, values)}, coords=observation)
+
+    groups = {
+        "posterior": dataset(model, draws),
+        "sample_stats": stats,
+        "log_likelihood": by_row(log_likelihood),
+        "log_prior": log_prior(model, draws),
+        "posterior_predictive": by_row(replicated),
+        "prior": dataset(model, prior_draws(model, rng)),
+        "observed_data": xr.Dataset({"y": ("observation", design.y)}, coords=observation),
+        "constant_data": constants(model, design),
+    }
+    return xr.DataTree.from_dict(groups)
+
+
+def linear_predictor(design, beta, effects) -> np.ndarray:
+    """``X beta + Z b + offset`` of each draw, shape (draws, n), link scale.
+
+    Parameters
+    ----------
+    design
+        The design, its rows in the order wanted.
+    beta
+        Shape (draws, p).
+    effects
+        For each group, ``b`` of shape (draws, levels, columns).
+    """
+    eta = beta @ design.X.T + design.offset
+    for block, b in zip(design.groups, effects, strict=True):
+        for k in range(block.q):
+            eta += block.Z[:, k] * b[:, block.index, k]
+    return eta
+
+
+def predictive(model, design, draws, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood and a replicated response for every draw, both (chains, draws, n)."""
+    bound = bind_numpy(model.family, model.link)
+    shape = (*draws["beta"].shape[:2], design.n)
+    log_likelihood, replicated = np.empty(shape), np.empty(shape)
+    for chain in range(shape[0]):  # one chain at a time holds the working memory down
+        effects = [draws[f"b_{block.group}"][chain] for block in design.groups]
+        eta = linear_predictor(design, draws["beta"][chain], effects)
+        dispersion = draws["dispersion"][chain][:, None] if "dispersion" in draws else 1.0
+        log_likelihood[chain] = bound.log_likelihood(design.y, design.trials, eta, dispersion)
+        mean = bound.mean(eta)
+        replicated[chain] = model.family.simulate(rng, mean, design.trials, dispersion)
+    return log_likelihood, replicated
+
+
+def log_prior(model, draws) -> xr.Dataset:
+    """Log prior density of every draw, by variable; of a correlation matrix one number.
+
+    Scale: the density of the coefficient, the standard deviation, the correlation matrix.
+    """
+    priors = model.priors
+    found = {"beta": _each(priors.beta, draws["beta"])}
+    dims, _ = dims_and_coords(model)
+    for block in model.design.groups:
+        name = f"sd_{block.group}"
+        found[name] = _each(priors.sd[block.group], draws[name])
+        if block.pairs:
+            name = f"corr_{block.group}"
+            found[name] = _correlations(block, priors.corr[block.group], draws[name])
+            dims[name] = []
+    if "dispersion" in draws:
+        found["dispersion"] = priors.dispersion.logpdf(draws["dispersion"])
+    return xr.Dataset({k: (["chain", "draw", *dims[k]], v) for k, v in found.items()})
+
+
+def _each(priors, draws: np.ndarray) -> np.ndarray:
+    """Log density element by element of the last axis."""
+    columns = [prior.logpdf(draws[..., k]) for k, prior in enumerate(priors)]
+    return np.stack(columns, axis=-1) if columns else np.zeros(draws.shape)
+
+
+def _correlations(block, prior, draws: np.ndarray) -> np.ndarray:
+    """Sum over the correlated sets of a group; ``draws`` (chains, draws, pairs)."""
+    total = np.zeros(draws.shape[:-1])
+    at = {pair: k for k, pair in enumerate(block.pairs)}
+    for columns in block.blocks:
+        matrix = np.zeros((*draws.shape[:-1], len(columns), len(columns)))
+        matrix[...] = np.eye(len(columns))
+        for i, j in pairs(len(columns)):
+            r = draws[..., at[columns[i], columns[j]]]
+            matrix[..., i, j] = matrix[..., j, i] = r
+        total += prior.logpdf(matrix)
+    return total
+
+
+def prior_draws(model, rng, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray]:
+    """Draw coefficients, SDs, correlations and the dispersion from their priors, one chain."""
+    priors, shape = model.priors, (1, size)
+
+    def vector(each):
+        return np.stack([prior.rvs(rng, shape) for prior in each], axis=-1)
+
+    found = {"beta": vector(priors.beta)} if priors.beta else {}
+    for block in model.design.groups:
+        found[f"sd_{block.group}"] = vector(priors.sd[block.group])
+        if block.pairs:
+            found[f"corr_{block.group}"] = np.empty((1, size, len(block.pairs)))
+            at = {pair: k for k, pair in enumerate(block.pairs)}
+            for columns in (c for c in block.blocks if len(c) > 1):
+                drawn = priors.corr[block.group].rvs(rng, size, len(columns))
+                for i, j in pairs(len(columns)):
+                    k = at[columns[i], columns[j]]
+                    found[f"corr_{block.group}"][0, :, k] = drawn[:, i, j]
+    if priors.dispersion is not None:
+        found["dispersion"] = priors.dispersion.rvs(rng, shape)
+    return found
+
+
+def constants(model, design) -> xr.Dataset:
+    """Columns, offset, trials and the level of each row, as the graph's containers hold them."""
+    values: dict[str, tuple] = {"X_data": (("observation", "term"), design.X)}
+    if design.formula.offsets:
+        values["offset_data"] = ("observation", design.offset)
+    if "trials" in model.family.pymc[1].values():
+        values["trials_data"] = ("observation", design.trials)
+    for block in design.groups:
+        values[f"index_{block.group}"] = ("observation", block.index)
+    coords = coords_of(design)
+    return xr.Dataset(values, coords={k: coords[k] for k in ("observation", "term")})

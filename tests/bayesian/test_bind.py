@@ -1,0 +1,102 @@
+"""PyMC's densities and automatic derivatives against the families' own formulas."""
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from bayes_glmm.bayesian.bind import bind_pytensor, quantity
+from bayes_glmm.families import FAMILIES, LINKS, get_family, get_link
+from bayes_glmm.numerics.bind import bind_numpy
+
+PAIRS = [(family, link) for family in FAMILIES for link in get_family(family).links]
+PARTS = ("inverse", "log_inverse", "log_complement")
+each_pair = pytest.mark.parametrize(("family", "link"), PAIRS)
+
+
+def compiled(inputs, outputs):
+    return pytensor.function(inputs, outputs, mode="FAST_COMPILE", on_unused_input="ignore")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("name", LINKS)
+def test_symbolic_links_are_the_numpy_links(name, part):
+    eta = np.array([-700.0, -40, -3, -0.5, 0, 0.5, 3, 40, 700])
+    try:
+        expected = getattr(LINKS[name], part)(eta)
+    except NotImplementedError:
+        pytest.skip("the link has no such part")
+    x = pt.dvector()
+    values = [
+        pt.as_tensor_variable(v) + 0 * x for v in getattr(bind_pytensor(LINKS[name]), part)(x)
+    ]
+    for ours, theirs in zip(expected, compiled([x], values)(eta), strict=True):
+        # the same formula on the same numbers; libm may differ in the last digit
+        np.testing.assert_allclose(theirs, np.broadcast_to(ours, eta.shape), 1e-13, 1e-300)
+
+
+def density(family, link):
+    """PyMC's log density of y given eta with two derivatives, and ours, as functions."""
+    family = get_family(family)
+    link = get_link(link, family)
+    y, trials, eta, dispersion = pt.dvector(), pt.dvector(), pt.dvector(), pt.dscalar()
+    known = {"trials": trials, "dispersion": dispersion}
+    name, parameters = family.pymc
+    arguments = {
+        parameter: known[what] if what in known else quantity(what, link, eta)
+        for parameter, what in parameters.items()
+    }
+    logp = pm.logp(getattr(pm, name).dist(**arguments), y)
+    # PyMC differentiates after these rewrites, which make the logarithms stable
+    total = pm.pytensorf.rewrite_pregrad(pt.sum(logp))
+    first = pytensor.grad(total, eta)
+    second = pytensor.grad(pt.sum(first), eta)
+    theirs = compiled([y, trials, eta, dispersion], [logp, first, second])
+    bound = bind_numpy(family, link)
+
+    def ours(y, trials, eta, dispersion):
+        _, l1, l2, _ = bound.log_density(y, trials, eta, dispersion)
+        return bound.log_likelihood(y, trials, eta, dispersion), l1, l2
+
+    return theirs, ours
+
+
+def responses(family, n, rng):
+    if family == "gaussian":
+        return rng.normal(size=n), np.ones(n)
+    if family == "poisson":
+        return rng.poisson(3, n).astype(float), np.ones(n)
+    trials = rng.integers(1, 12, n).astype(float) if family == "binomial" else np.ones(n)
+    return rng.binomial(trials.astype(int), 0.5).astype(float), trials
+
+
+@each_pair
+def test_log_density_and_automatic_derivatives(family, link):
+    rng = np.random.default_rng(1)
+    theirs, ours = density(family, link)
+    eta = np.linspace(-4, 3, 60)
+    y, trials = responses(family, len(eta), rng)
+    for got, expected in zip(theirs(y, trials, eta, 1.3), ours(y, trials, eta, 1.3), strict=True):
+        # cancellation in log(mu) - log(1 - mu) and in autodiff's products costs three digits
+        np.testing.assert_allclose(got, np.broadcast_to(expected, eta.shape), 1e-10, 1e-10)
+
+
+@each_pair
+def test_far_tails_stay_finite(family, link):
+    theirs, ours = density(family, link)
+    eta = np.array([-700.0, -300, -40, 40, 250, 299])
+    for y in (0.0, 1.0):
+        rows = np.full(len(eta), y), np.ones(len(eta)), eta, 1.3
+        value, slope, _ = theirs(*rows)
+        expected = ours(*rows)
+        assert np.all(np.isfinite(slope))
+        with np.errstate(over="ignore"):
+            np.testing.assert_allclose(value, expected[0], rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(slope, np.broadcast_to(expected[1], 6), 1e-9, 1e-12)
+        assert np.all(np.isfinite(theirs(rows[0], rows[1], np.full(6, 700.0), 1.3)[1]))
+
+
+def test_unknown_quantity():
+    with pytest.raises(ValueError, match="'mean' or 'logit_mean'"):
+        quantity("median", get_link("log", get_family("poisson")), pt.dvector())
