@@ -19,6 +19,9 @@ from .cholesky import KERNELS, BlockedCholesky, make_pattern
 from .pieces import Pieces
 from .small import NEWTON_DECREMENT, NEWTON_ROUGH, NEWTON_ROUNDS, STALLED
 
+LARGE = 150  # order of the dense part from which its factor is used more than once
+QUICK = 0.01  # fall of the Newton decrement that an old factor must bring
+
 
 def compile_all() -> None:
     """Compile the kernels, or load them from disk."""
@@ -48,6 +51,7 @@ class Laplace:
         self.x = np.zeros((ranked[0].levels, ranked[0].q))  # modes of u: the largest factor
         self.z = np.zeros(self.pattern.size)  # and the others
         self.rows = np.empty((4, len(y)))
+        self.factored = self.proper = False
 
     def use_nodes(self, nodes: int) -> None:
         """Only one node is offered."""
@@ -76,16 +80,20 @@ class Laplace:
     def find_mode(self, base, dispersion: float, a, c) -> bool:
         """Newton's method for the joint mode, steps halved until the integrand rises.
 
-        On return ``rows`` holds the density and its derivatives and ``cholesky`` the factor
-        of ``H`` at the mode. False where it was not found.
+        Where the dense part is large the last factor of ``H`` serves as long as it brings the
+        mode nearer quickly. On return ``rows`` holds the density and its derivatives and
+        ``cholesky`` the factor of ``H`` at the mode. False where it was not found.
         """
         x, z, best, decrement = self.x, self.z, -np.inf, np.inf
         step: tuple[np.ndarray, np.ndarray] = np.zeros_like(x), np.zeros_like(z)
+        reuse = self.factored and self.pattern.size >= LARGE
+        self.factored = False
         for _ in range(NEWTON_ROUNDS):
             eta = base + self.spread_out(a, c, x, z)
             self.blocks.density(self.y, self.trials, eta, dispersion, 0, len(eta), self.rows)
             value = self.rows[0].sum() - 0.5 * (np.sum(x * x) + z @ z)
             if not value >= best - 1e-9 * (1.0 + abs(best)) or value == -np.inf:
+                reuse = False
                 if best == -np.inf:
                     if not (x.any() or z.any()):
                         return False
@@ -97,15 +105,27 @@ class Laplace:
             best, self.x, self.z = value, x, z
             gx, gz = self.gather(a, c, self.rows[1])
             gx, gz = gx - x, gz - z
-            proper = self.cholesky.factorise(-self.rows[2], a, c)
-            if not proper and not self.cholesky.factorise(np.maximum(-self.rows[2], 0.0), a, c):
+            fresh = not reuse
+            if fresh and not self.factorise(a, c):
                 return False
             step = self.cholesky.solve(gx, gz)
             last, decrement = decrement, np.sum(step[0] * gx) + step[1] @ gz
             if decrement <= NEWTON_DECREMENT or STALLED * last < decrement <= NEWTON_ROUGH:
-                return proper
+                self.factored = self.proper if fresh else self.factorise(a, c) and self.proper
+                return self.factored
+            # a factor just made serves the next step too, if there is a large one to save
+            reuse = self.pattern.size >= LARGE and self.proper
+            reuse = reuse and (fresh or decrement < QUICK * last)
             x, z = x + step[0], z + step[1]
         return False
+
+    def factorise(self, a, c) -> bool:
+        """Factor ``H``, or with the positive weights alone where it is not positive definite.
+
+        ``proper`` tells which it was. False if neither can be factored.
+        """
+        self.proper = self.cholesky.factorise(-self.rows[2], a, c)
+        return self.proper or self.cholesky.factorise(np.maximum(-self.rows[2], 0.0), a, c)
 
     def __call__(self, base, dispersion: float, factors) -> Pieces:
         """Approximate at the fixed part ``base`` of ``eta`` and the factors ``L``."""
@@ -171,6 +191,7 @@ class Laplace:
     def working_information(self, weights, factors, columns) -> np.ndarray:
         """``X'WX - X'WA H^{-1} A'WX``: information of ``beta`` with the effects estimated."""
         a, c = self.directions(factors)
+        self.factored = False
         self.cholesky.factorise(np.array(weights, float), a, c)
         seen = []
         for column in columns.T:
