@@ -109,18 +109,20 @@ def _whitened(group: str, q: int, factor: Any, information: Any) -> Any:
     """Make standard normal ``u``, shape (levels, q), of raw variables of unit posterior scale.
 
     With ``K K' = I + factor' W factor`` for each level (``W`` its information), ``raw = K' u``:
-    column by column from the last, ``raw_j ~ N(sum_{i>j} K_ij u_i, K_jj^2)``.
+    column by column, ``raw_j ~ N(sum_{i<j} K_ij u_i, K_jj^2)``. ``K`` is upper triangular as
+    ``factor'`` is, so that ``K^-1 factor'`` tends to a constant, and with it the posterior mean
+    of ``raw``, where the data say much.
     """
     precision = [
         [float(j == k) + _total(_outer(factor, j, k) * information) for k in range(q)]
         for j in range(q)
     ]
-    K = cholesky_of(precision)
-    u: list = [None] * q
-    for j in reversed(range(q)):
-        mean = sum((K[i][j] * u[i] for i in range(j + 1, q)), np.float64(0))
+    K = upper_factor(precision)
+    u: list = []
+    for j in range(q):
+        mean = sum((K[i][j] * u[i] for i in range(j)), np.float64(0))
         raw: Any = pm.Normal(f"raw_b_{group}_{j}", mean, K[j][j], dims=group)
-        u[j] = (raw - mean) / K[j][j]
+        u.append((raw - mean) / K[j][j])
     return pt.stack(u, axis=1)
 
 
@@ -133,12 +135,13 @@ def _outer(factor, j: int, k: int) -> Any:
     return factor[:, j][:, None] * factor[:, k][None, :]
 
 
-def cholesky_of(matrix: list[list]) -> list[list]:
-    """Lower Cholesky factor of a small symmetric matrix whose entries are arrays or symbols."""
-    K: list[list] = [[None] * len(matrix) for _ in matrix]
-    for i in range(len(matrix)):
-        for j in range(i + 1):
-            left = matrix[i][j] - sum(K[i][m] * K[j][m] for m in range(j))
+def upper_factor(matrix: list[list]) -> list[list]:
+    """Upper triangular ``K`` with ``K K' = matrix``, whose entries are arrays or symbols."""
+    q = len(matrix)
+    K: list[list] = [[None] * q for _ in matrix]
+    for j in reversed(range(q)):
+        for i in reversed(range(j + 1)):
+            left = matrix[i][j] - sum(K[i][m] * K[j][m] for m in range(j + 1, q))
             K[i][j] = pt.sqrt(left) if i == j else left / K[j][j]
     return K
 

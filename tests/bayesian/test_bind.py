@@ -7,7 +7,7 @@ import pytensor.tensor as pt
 import pytest
 
 from bayes_glmm.bayesian.bind import bind_pytensor, quantity
-from bayes_glmm.families import FAMILIES, LINKS, get_family, get_link
+from bayes_glmm.families import FAMILIES, LINKS, Link, get_family, get_link
 from bayes_glmm.numerics.bind import bind_numpy
 
 PAIRS = [(family, link) for family in FAMILIES for link in get_family(family).links]
@@ -19,14 +19,18 @@ def compiled(inputs, outputs):
     return pytensor.function(inputs, outputs, mode="FAST_COMPILE", on_unused_input="ignore")
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("name", LINKS)
+WRITTEN = [
+    (name, part)
+    for name, link in LINKS.items()
+    for part in PARTS
+    if getattr(link, part) is not getattr(Link, part)
+]
+
+
+@pytest.mark.parametrize(("name", "part"), WRITTEN)
 def test_symbolic_links_are_the_numpy_links(name, part):
     eta = np.array([-700.0, -40, -3, -0.5, 0, 0.5, 3, 40, 700])
-    try:
-        expected = getattr(LINKS[name], part)(eta)
-    except NotImplementedError:
-        pytest.skip("the link has no such part")
+    expected = getattr(LINKS[name], part)(eta)
     x = pt.dvector()
     values = [
         pt.as_tensor_variable(v) + 0 * x for v in getattr(bind_pytensor(LINKS[name]), part)(x)

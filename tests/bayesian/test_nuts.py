@@ -46,7 +46,7 @@ def exact_log_posterior(model):
 def exact(cbpp):
     """Posterior means of beta and sd with their Monte Carlo errors, by importance sampling.
 
-    20,000 draws of a t distribution with 7 degrees of freedom at the mode.
+    10,000 draws of a t distribution with 7 degrees of freedom at the mode.
     """
     log_posterior = exact_log_posterior(cbpp)
     start = np.r_[-1.4, -1.0, -1.1, -1.6, np.log(0.65)]
@@ -61,7 +61,7 @@ def exact(cbpp):
     ]
     covariance = np.linalg.inv(np.array(curvature) / -4e-6)
     proposal = stats.multivariate_t(found.x, 1.2 * covariance, df=7, seed=1)
-    points = proposal.rvs(20_000)
+    points = proposal.rvs(10_000)
     log_target = np.concatenate([log_posterior(part) for part in np.array_split(points, 40)])
     weights = special.softmax(log_target - proposal.logpdf(points))
     values = np.c_[points[:, :-1], np.exp(points[:, -1])]
