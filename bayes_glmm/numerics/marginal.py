@@ -10,7 +10,6 @@ dispersion where the family has one.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import exp
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ class Layout:
         """``beta``, ``theta`` by factor, dispersion (1 where the family has none)."""
         cuts = self.p + np.cumsum((0, *self.thetas))
         thetas = [x[a:b] for a, b in pairwise(cuts)]
-        return x[: self.p], thetas, exp(x[-1]) if self.has_dispersion else 1.0
+        return x[: self.p], thetas, float(np.exp(x[-1])) if self.has_dispersion else 1.0
 
     def theta_slice(self, k: int) -> slice:
         """Where the ``theta`` of factor ``k`` stands."""
@@ -116,7 +115,6 @@ class Marginal:
             self.rows.X.shape[1], tuple(f.covariance.size for f in factors), blocks.has_dispersion
         )
         self.integral = self._integral(nodes)
-        self.evaluations = 0
 
     def _integral(self, nodes: int) -> Any:
         y, trials = self.rows.y, self.rows.trials
@@ -146,7 +144,13 @@ class Marginal:
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Log-likelihood with all constants, and its gradient; -inf where it cannot be had."""
-        self.evaluations += 1
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            value, gradient = self._evaluate(x)
+        if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
+            return -np.inf, np.full(len(x), np.nan)
+        return value, gradient
+
+    def _evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         beta, thetas, dispersion = self.layout.split(x)
         base = self.rows.X @ beta + self.rows.offset
         if not (np.all(np.isfinite(base)) and 0 < dispersion < np.inf):
@@ -158,11 +162,7 @@ class Marginal:
         parts = [self.rows.X.T @ pieces.t, *by_theta]
         if self.layout.has_dispersion:
             parts.append(np.array([pieces.dispersion]))
-        value = pieces.value + self.constant
-        gradient = np.concatenate(parts)
-        if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
-            return -np.inf, np.full(len(x), np.nan)
-        return value, gradient
+        return pieces.value + self.constant, np.concatenate(parts)
 
     def conditional(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Conditional modes and SDs of the effects at the last evaluation, in factor order."""
