@@ -106,4 +106,4 @@ def quick_cases() -> list[Case]:
 
 def posteriors(quick: bool) -> list[Problem]:
     """List the problems whose posterior is sampled."""
-    return [CBPP] if quick else [CBPP, EPIL, TOENAIL]
+    return [CBPP] if quick else [CBPP, TOENAIL]

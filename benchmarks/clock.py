@@ -16,8 +16,8 @@ class Budget:
     """
 
     least: int = 2
-    most: int = 11
-    seconds: float = 5.0
+    most: int = 9
+    seconds: float = 3.0
 
 
 @dataclass

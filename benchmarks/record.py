@@ -24,12 +24,23 @@ class Record:
     rows: list[Row] = field(default_factory=list)
     posteriors: list[list[Sampled]] = field(default_factory=list)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, name: str) -> None:
         """Write both files."""
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
-        (folder / "latest.json").write_text(text, encoding="utf-8")
-        (folder / "latest.md").write_text(self.markdown(), encoding="utf-8")
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        (folder / f"{name}.md").write_text(self.markdown(), encoding="utf-8")
+
+    def keep(self, folder: Path | None) -> None:
+        """Write what there is so far, in case the run is cut short."""
+        if folder is not None:
+            self.write(folder, "unfinished")
+
+    def finish(self, folder: Path) -> None:
+        """Write everything in the place of the last results."""
+        self.write(folder, "unfinished")
+        for suffix in ("json", "md"):
+            (folder / f"unfinished.{suffix}").replace(folder / f"latest.{suffix}")
 
     def as_dict(self) -> dict:
         """Return it for JSON."""

@@ -51,14 +51,16 @@ def run(options: Namespace, out: Path | None) -> Record:
         for case in timed:
             rows = time_case(case, Path(folder), budget, record.tolerance)
             record.rows += rows
+            record.keep(out)
             show(case.name, COLUMNS, [cells(row) for row in rows])
     for group in sample_all([] if options.no_posteriors else sampled, record.chains):
         record.posteriors.append(group)
+        record.keep(out)
         body = [sampled_cells(row, group[0]) for row in group]
         show(f"{group[0].problem}: posterior", SAMPLED_COLUMNS, body)
     say(record.load())
     if out is not None:
-        record.write(out)
+        record.finish(out)
         say(f"Written: {out / 'latest.md'} and latest.json.")
     return record
 
