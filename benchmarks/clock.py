@@ -12,12 +12,14 @@ from .contender import Run, first_line
 class Budget:
     """How often a fit is repeated: at least ``least`` and at most ``most`` times.
 
-    Between the two, a contender goes on until it has used ``seconds``.
+    Between the two, a contender goes on until it has used ``seconds``. One that took more than
+    ``slow`` seconds to warm up is timed once.
     """
 
     least: int = 2
     most: int = 9
     seconds: float = 3.0
+    slow: float = 20.0
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Timing:
 
     runs: list[Run] = field(default_factory=list)
     failure: str | None = None
+    warm_up: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -58,7 +61,8 @@ class Timing:
         if self.failure or len(self.runs) >= budget.most:
             return False
         used = sum(run.seconds for run in self.runs)
-        return len(self.runs) < budget.least or used < budget.seconds
+        least = 1 if self.warm_up > budget.slow else budget.least
+        return len(self.runs) < least or used < budget.seconds
 
 
 def race(contenders: Sequence, budget: Budget) -> list[Timing]:
@@ -66,6 +70,7 @@ def race(contenders: Sequence, budget: Budget) -> list[Timing]:
     timings = [Timing() for _ in contenders]
     for contender, timing in zip(contenders, timings, strict=True):
         attempt(contender, timing)
+        timing.warm_up = sum(run.seconds for run in timing.runs)
         timing.runs.clear()
     start = 0
     while due := [i for i, timing in enumerate(timings) if timing.wants_more(budget)]:
