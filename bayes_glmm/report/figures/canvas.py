@@ -72,10 +72,10 @@ STYLES = {
     "Laplace": MethodStyle("#E69F00", "D", "◆"),
     "PQL": MethodStyle("#009E73", "^", "▲"),
     "GEE": MethodStyle("#B5478B", "v", "▼"),
-    "GLM": MethodStyle("#595959", "X", "✖"),
+    "GLM": MethodStyle("#595959", "X", "✕"),
 }
 OTHER = MethodStyle("#4B9CD3", "P", "✚")
-HOLLOW = {"●": "○", "■": "□", "◆": "◇", "▲": "△", "▼": "▽", "✖": "✕", "✚": "✛"}
+HOLLOW = {"●": "○", "■": "□", "◆": "◇", "▲": "△", "▼": "▽", "✕": "×", "✚": "✛"}
 
 
 def method_styles(methods: dict) -> dict[str, MethodStyle]:

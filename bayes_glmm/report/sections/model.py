@@ -121,7 +121,9 @@ def _priors(material: Material) -> list[Block]:
     columns = ("parameter", "prior", "95 % range", "which means", "set by")
     why = {row.parameter: row.why for row in table.itertuples(index=False)}
     reasons = Table(
-        ("parameter", "reason"), [(Code(k), str(v)) for k, v in why.items()], "Why these priors."
+        ("parameter", "reason"),
+        [(Code(k), str(v)) for k, v in why.items()],
+        "Where the default widths come from.",
     )
     return [
         Table(columns, rows, caption, frozenset({2})),
