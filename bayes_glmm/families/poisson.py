@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from numpy import inf, where
+from numpy import inf, minimum, where
 from scipy.special import gammaln
 
 from .base import Family, Interval
@@ -42,5 +42,5 @@ class Poisson(Family):
 
     @staticmethod
     def simulate(rng, mu, trials, dispersion):
-        """Poisson counts, as floats like every response."""
-        return rng.poisson(mu).astype(float)
+        """Poisson counts, as floats; means are held at 9e18, the most that NumPy draws from."""
+        return rng.poisson(minimum(mu, 9e18)).astype(float)
