@@ -79,7 +79,7 @@ def _panel(axes: Axes, panel: Panel, named: bool) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=FAINT, lw=0.6)
     axes.set_axisbelow(True)
-    axes.set_title(shorten(panel.title, 34))
+    axes.set_title(shorten(panel.title, 26))
     axes.spines["left"].set_visible(False)
     axes.locator_params(axis="x", nbins=4)
 
