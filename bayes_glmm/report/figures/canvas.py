@@ -125,5 +125,8 @@ def wrapped(label: str) -> str:
 
 
 def shorten(label: str, longest: int = 28) -> str:
-    """Cut a label that would push the axes off the figure."""
-    return label if len(label) <= longest else label[: longest - 1] + "…"
+    """Leave out the middle of a label that would push the axes off the figure."""
+    if len(label) <= longest:
+        return label
+    tail = longest // 2 - 1  # what tells terms of one factor apart often stands last
+    return f"{label[: longest - 1 - tail]}…{label[-tail:]}"
