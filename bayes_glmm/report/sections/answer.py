@@ -23,6 +23,7 @@ from ..scales import median_ratio, scale_of
 from .predictive import misfits
 
 MOST = 8  # coefficients written out
+SAMPLER = ("divergences", "rhat-high", "ess-low")  # codes of messages on sampling
 
 
 def answer(material: Material) -> list[Block]:
@@ -108,10 +109,10 @@ def _spread(material: Material, label: str, fit: Fit, component: Component) -> T
     """SD of one component, what it means, its test, and what the other methods say."""
     estimate, low, high = material.sd_estimate(fit, component)
     scale = scale_of(material.model)
-    what = "" if component.term == "Intercept" else f" in the effect of {component.term}"
+    what = "" if component.term == "Intercept" else f", effect of {component.term}"
     shown, _ = with_error(estimate, (high - low) / 4)
     decimals = len(shown.partition(".")[2])
-    text = f" differ{what}: SD {shown} ({interval(low, high, decimals)}), {scale.axis}"
+    text = f"{what}: SD {shown} ({interval(low, high, decimals)}), {scale.axis}"
     if scale.ratio is not None and component.term == "Intercept":
         factor = significant(median_ratio(min(estimate, 100.0)))
         text += f"; two random ones differ by a median factor of {factor} in {scale.of}"
@@ -212,7 +213,9 @@ def _sampler(label: str, fit: Fit) -> Text:
     table = fit.diagnostics
     diverged = count(int(fit.details.get("divergences") or 0), "divergence")
     ess = min(table["ess_bulk"].min(), table["ess_tail"].min())
-    went = "sampled well" if fit.converged else "did not converge; read it with care"
+    warned = [m.code for m in fit.messages if m.code in SAMPLER]
+    went = f"sampled{f', with warnings ({listing(warned)})' if warned else ' well'}"
+    went = went if fit.converged else "did not converge; read it with care"
     return (
         Strong(f"{label} {went}"),
         f": R-hat at most {table['rhat'].max():.3f}, effective sample size at least "
