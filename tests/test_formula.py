@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayes_glmm.formula.expression import ELEMENTWISE, check_expression
 from bayes_glmm.formula import FormulaError, RandomTerm, parse_formula
+from bayes_glmm.formula.expression import ELEMENTWISE, check_expression
 
 # --- what formulas mean ---------------------------------------------------------------
 

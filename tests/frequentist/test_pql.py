@@ -214,7 +214,7 @@ def test_without_random_effects_it_refuses():
 
 def test_an_exact_fit_is_refused():
     frame = pd.DataFrame({"y": np.full(12, 3.5), "g": np.repeat(np.arange(4), 3)})
-    with pytest.raises(ValueError, match="fit 'y' exactly.*check the response"):
+    with pytest.raises(ValueError, match=r"fit 'y' exactly.*check the response"):
         bg.GLMM("y ~ 1 + (1 | g)", frame, family="gaussian").fit("pql")
 
 
