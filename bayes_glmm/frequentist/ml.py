@@ -51,7 +51,7 @@ def fit(model, method: ML) -> Fit:
         converged=maximum.optimum.converged,
         messages=tuple(notes),
         seconds=Seconds(seconds.setup, seconds.compile, perf_counter() - set_up),
-        details={"nodes": nodes, "node_table": table, **record(likelihood, maximum)},
+        details={"nodes": nodes, "node_table": table, **record(model, likelihood, maximum)},
         **parts,
     )
 
@@ -227,8 +227,11 @@ def effects(model, likelihood: Likelihood, maximum: Maximum) -> dict[str, GroupE
     }
 
 
-def record(likelihood: Likelihood, maximum: Maximum) -> dict:
-    """Collect what only ML has: parameters inside, posterior means, the optimiser's record."""
+def record(model, likelihood: Likelihood, maximum: Maximum) -> dict:
+    """Collect what only ML has: parameters inside, posterior means, the optimiser's record.
+
+    ``posterior_means`` maps a group to ``estimate`` and ``sd``, ``(levels, q)`` each.
+    """
     o = maximum.optimum
     means = likelihood.marginal.posterior_means(likelihood.inner(maximum.x))
     out = {
@@ -243,7 +246,10 @@ def record(likelihood: Likelihood, maximum: Maximum) -> dict:
         },
     }
     if means is not None:
-        out["posterior_means"] = {"estimate": means[0][0], "sd": means[0][1]}
+        out["posterior_means"] = {
+            g.group: {"estimate": mean, "sd": sd}
+            for g, (mean, sd) in zip(model.design.groups, means, strict=True)
+        }
     return out
 
 

@@ -175,7 +175,8 @@ class Marginal:
             return None
         beta, thetas, dispersion = self.layout.split(x)
         base = self.rows.X @ beta + self.rows.offset
-        return self.integral.posterior_means(base, dispersion, self.cholesky_factors(thetas))
+        L = self.cholesky_factors(thetas)
+        return self._in_order(self.integral.posterior_means(base, dispersion, L))
 
     def _in_order(self, ranked: list) -> list:
         found = dict(zip(self.rank, ranked, strict=True))

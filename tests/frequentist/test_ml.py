@@ -143,7 +143,7 @@ def test_nodes_that_are_not_enough_are_reported(monkeypatch):
 
 def test_posterior_means_beside_modes():
     fit = model("cbpp", CBPP, "binomial").fit(bg.ML(nodes=25))
-    means = fit.details["posterior_means"]
+    means = fit.details["posterior_means"]["herd"]
     modes = fit.effects["herd"]
     assert means["estimate"].shape == modes.estimate.shape
     assert 0.001 < np.abs(means["estimate"] - modes.estimate).max() < 0.1
