@@ -21,7 +21,8 @@ Estimand = Literal["conditional", "population-averaged"]
 
 # verbs that need more than the arrays of a Fit -> where they are written
 HEAVY = {
-    "profile": "bayes_glmm.frequentist.inference:profile_confint",
+    "confint_profile": "bayes_glmm.frequentist.inference:profile_confint",
+    "profile": "bayes_glmm.frequentist.inference:profile_frame",
     "predict": "bayes_glmm.predict:predict",
     "simulate": "bayes_glmm.predict:simulate",
     "to_datatree": "bayes_glmm.datatree:asymptotic_datatree",
@@ -107,12 +108,13 @@ class Variance:
         corr = np.array([c.kind == "corr" for c in self.components], bool)
         low = np.full(len(corr), np.nan)
         high = low.copy()
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             width = z * self.std_error / np.where(corr, 1 - self.estimate**2, self.estimate)
             low[~corr], high[~corr] = (
                 (self.estimate * np.exp(sign * width))[~corr] for sign in (-1, 1)
             )
-            centre = np.arctanh(np.where(corr, self.estimate, 0.0))
+            inside = corr & (np.abs(self.estimate) < 1.0 - 1e-8)  # none on the boundary
+            centre = np.arctanh(np.where(inside, self.estimate, np.nan))
             low[corr], high[corr] = (np.tanh(centre + sign * width)[corr] for sign in (-1, 1))
         return low, high
 
@@ -286,9 +288,16 @@ class Fit:
         """
         method = method or ("wald" if self.draws is None else "posterior")
         if method == "profile":
-            return heavy("profile")(self, level)
+            return heavy("confint_profile")(self, level)
         low, high = self._interval(level, method)
         return pd.DataFrame({"term": self.parameter_names, "conf_low": low, "conf_high": high})
+
+    def profile(self, parameters=None, points: int = 25) -> pd.DataFrame:
+        """Profile log-likelihoods for plots: ``parameter, value, loglik, zeta``.
+
+        See ``bayes_glmm.frequentist.inference.profile_frame``.
+        """
+        return heavy("profile")(self, parameters, points)
 
     @property
     def parameter_names(self) -> list[str]:

@@ -9,6 +9,7 @@ from scipy.stats import chi2
 
 from ..fit import Fit, Variance, datatree_name
 from ..numerics.covariance import Covariance
+from ..methods import NotServedError
 from ..numerics.groups import Factor
 from .profiles import Profile, likelihood_of
 
@@ -81,6 +82,10 @@ def boundary_test(fit: Fit, group: str, term: str | None = None) -> BoundaryTest
     NotServedError
         If the fit has no likelihood.
     """
+    if fit.method.name == "glm":
+        raise NotServedError(
+            f"{fit.label} has no random effects to test: use a fit by ML() instead."
+        )
     likelihood, x, _ = likelihood_of(fit)
     loglik = cast("float", fit.loglik)
     k, column = find_effect(fit.model.design.groups, group, term)
@@ -196,3 +201,40 @@ def profile_confint(fit: Fit, level: float = 0.95) -> pd.DataFrame:
         p = Profile(fit, name)
         rows.append((name, p.limit(-1, level), p.limit(1, level)))
     return pd.DataFrame(rows, columns=["term", "conf_low", "conf_high"])
+
+
+def profile_frame(
+    fit: Fit, parameters: str | list[str] | None = None, points: int = 25
+) -> pd.DataFrame:
+    """Profile log-likelihoods on automatic grids, for plots.
+
+    Parameters
+    ----------
+    fit
+        By ML or GLM.
+    parameters
+        Some of ``fit.parameter_names``; None is all.
+    points
+        About how many values of each parameter; they reach ``|zeta| = 3`` or the end of the
+        parameter's range.
+
+    Returns
+    -------
+    DataFrame
+        ``parameter, value, loglik, zeta``, values increasing within a parameter.
+        ``zeta = sign(value - estimate) sqrt(2 (maximum - loglik))`` is a straight line where
+        the log-likelihood is quadratic; ``|zeta| <= 1.96`` is the 95 % interval.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not known, or there are fewer than five points.
+    NotServedError
+        If the fit has no likelihood.
+    """
+    if isinstance(points, bool) or not isinstance(points, int) or points < 5:
+        raise ValueError(f"profile(points={points!r}) must be an integer of at least 5.")
+    names = [parameters] if isinstance(parameters, str) else parameters or fit.parameter_names
+    tables = {name: Profile(fit, name).grid(points) for name in names}
+    frame = pd.concat(tables, names=["parameter"]).reset_index("parameter")
+    return frame.reset_index(drop=True)

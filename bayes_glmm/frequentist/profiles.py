@@ -5,23 +5,36 @@ A held parameter restricts the parameter vector to ``x = origin + basis @ free``
 - a coefficient or a standard deviation is one entry of ``x`` (the set of correlated columns
   is reordered so that the column comes first: its SD is then one Cholesky entry);
 - a correlation of the first two columns of a set ties two entries to one free SD,
-  ``(L_21, L_22) = sd (rho, sqrt(1 - rho^2))``.
+  ``(L_21, L_22) = sd (cos a, sin a)``, ``rho = cos a``.
+
+The coordinate held is the one in which the likelihood stays smooth to the end of the range
+and beyond (where it is mirrored): the coefficient, the SD, the angle ``a`` of a correlation,
+the log of a dispersion.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtri
 
-from ..fit import Component, Fit, Variance
+from ..fit import Component, Fit, Variance, datatree_name
 from ..methods import NotServedError
-from ..numerics.optimise import bfgs
+from ..numerics.groups import Rows
+from ..numerics.optimise import Optimum, bfgs
 from .likelihood import Likelihood
 
 PRECISION = 1e-10  # Newton decrement of the inner searches: twice the error of a profile
-CLOSE = 1e-5  # of the end points, in standard errors
+CLOSE = 1e-5  # of the end points, in standard errors (or distances, where those are less)
 STEPS = 60
+DISTANT = 50.0  # log-likelihood below the maximum: no start for other values
+ITERATIONS = 60  # of an inner search; 5-15 are usual
+REACH = 3.0  # of the automatic grid, in zeta
+LIFT = 0.3  # of the start's SD: where inner searches start from a Cholesky entry of zero
+FLAT = 20.0  # standard errors from the estimate: where the grid of a flat profile ends
+INFINITE = 1e4  # standard errors from the estimate: a limit farther away does not exist
 
 
 def likelihood_of(fit: Fit) -> tuple[Likelihood, np.ndarray, np.ndarray]:
@@ -30,8 +43,14 @@ def likelihood_of(fit: Fit) -> tuple[Likelihood, np.ndarray, np.ndarray]:
     Raises
     ------
     NotServedError
-        If the method has no likelihood with random effects.
+        If the method has no likelihood.
     """
+    if fit.method.name == "glm":
+        d = fit.model.design
+        rows = Rows(d.y, d.trials, d.offset, d.X)
+        likelihood = Likelihood(fit.model.family, fit.model.link, rows, [])
+        tail = [] if fit.dispersion is None else [np.log(fit.dispersion)]
+        return likelihood, np.concatenate([fit.beta, tail]), np.asarray(fit.joint_cov)
     if "theta" not in fit.details:
         raise NotServedError(
             f"{fit.label} has no likelihood that could be profiled or tested here: use a fit "
@@ -42,12 +61,27 @@ def likelihood_of(fit: Fit) -> tuple[Likelihood, np.ndarray, np.ndarray]:
     return likelihood, x, np.asarray(fit.details["covariance"])
 
 
-@dataclass(frozen=True, eq=False)
-class Held:
-    """The parameter vector ``x = origin + basis @ free`` with one parameter held."""
+def same(value):
+    """Return the value itself."""
+    return value
 
-    origin: np.ndarray
-    basis: np.ndarray
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A kind of parameter: the coordinate that is held, its inverse, and the coordinate's range."""
+
+    inside: Callable = same
+    outside: Callable = same
+    low: float = -np.inf
+    high: float = np.inf
+
+
+COORDINATES = {
+    "coefficient": Coordinate(),
+    "sd": Coordinate(low=0.0),
+    "corr": Coordinate(np.arccos, np.cos, 0.0, np.pi),
+    "dispersion": Coordinate(np.log, np.exp),
+}
 
 
 class Profile:
@@ -56,7 +90,7 @@ class Profile:
     Parameters
     ----------
     fit
-        By ML.
+        By ML or GLM.
     parameter
         One of ``fit.parameter_names``.
 
@@ -66,6 +100,16 @@ class Profile:
         If there is no such parameter.
     NotServedError
         If the fit has no likelihood.
+
+    Notes
+    -----
+    A Cholesky entry that is zero (a variance of zero, a correlation of one) is a stationary
+    point of the likelihood whatever the other parameters are, since its sign does not matter.
+    Every inner search therefore starts with those entries lifted off zero.
+
+    With one of its SDs at zero a correlation may have any value, so its profile nowhere falls
+    below the likelihood there (``floor``). A search that passes through zero, where the
+    correlation changes its sign, ends at the floor.
     """
 
     def __init__(self, fit: Fit, parameter: str):
@@ -74,21 +118,26 @@ class Profile:
             raise ValueError(f"{parameter!r} is not a parameter: use one of {', '.join(names)}.")
         self.likelihood, self.x, covariance = likelihood_of(fit)
         k, p = names.index(parameter), self.likelihood.layout.p
-        variance = cast("Variance", fit.variance)
-        components = variance.components
+        components = fit.variance.components if fit.variance else ()
         self.kind = "coefficient" if k < p else components[k - p].kind
-        self.estimate = float(np.concatenate([fit.beta, variance.estimate])[k])
+        self.coordinate = COORDINATES[self.kind]
         self.loglik = cast("float", fit.loglik)
-        self.position, self.partner = k, -1
+        self.position, self.partner, self.first, self.below = k, -1, -1, []
         if self.kind == "dispersion":
             self.position = len(self.x) - 1
         elif self.kind != "coefficient":
             covariance = self._put_first(fit.model.design.groups, components[k - p], covariance)
         self.information = self._information(covariance)
-        error = np.concatenate([fit.se().to_numpy(), variance.std_error])[k]
-        rough = self.information[self.position, self.position] ** -0.5
-        self.std_error = float(error) if error > 0 else float(rough)
+        value = fit.beta[k] if k < p else cast("Variance", fit.variance).estimate[k - p]
+        self.at = self.coordinate.inside(np.clip(value, -1, 1) if self.partner >= 0 else value)
+        self.scale = self._scale(covariance)
+        self.lifted = self._near_zero()
         self.start = self.x
+        self.floor = -np.inf
+        if self.partner >= 0:
+            c = components[k - p]
+            ends = [datatree_name(Component("sd", c.group, term)) for term in (c.term, c.term2)]
+            self.floor = max(Profile(fit, end)(0.0)[0] for end in ends)
 
     def _put_first(self, groups, c: Component, covariance: np.ndarray) -> np.ndarray:
         """Reorder the columns of a set so that the component's come first."""
@@ -105,7 +154,8 @@ class Profile:
         offset = self.likelihood.layout.theta_slice(k).start
         rows, columns = self.likelihood.factors[k].covariance.entries
         entry = {(r, s): offset + i for i, (r, s) in enumerate(zip(rows, columns, strict=True))}
-        self.position = entry[wanted[0], wanted[0]]
+        self.position = self.first = entry[wanted[0], wanted[0]]
+        self.below = [i for (r, s), i in entry.items() if s == wanted[0] != r]
         if c.kind == "corr":
             self.position, self.partner = entry[wanted[1], wanted[0]], entry[wanted[1], wanted[1]]
         return covariance
@@ -121,116 +171,207 @@ class Profile:
             information[inside] = np.linalg.inv(covariance[inside])
         return information
 
-    def _restrict(self, value: float) -> Held:
-        size = len(self.x)
+    def _scale(self, covariance: np.ndarray) -> float:
+        """Standard error of the coordinate; a rough one where there is none."""
+        direction = np.eye(len(self.x))[self.position]
         if self.partner >= 0:
-            basis = np.eye(size)
-            basis[self.position, self.partner] = value
-            basis[self.partner, self.partner] = np.sqrt(1.0 - value * value)
-            return Held(np.zeros(size), np.delete(basis, self.position, axis=1))
-        held = np.log(value) if self.kind == "dispersion" else value
-        origin = held * np.eye(size)[self.position]
-        return Held(origin, np.delete(np.eye(size), self.position, axis=1))
+            sd = np.hypot(self.x[self.position], self.x[self.partner])
+            direction *= -np.sin(self.at) / sd if sd > 0 else 0.0
+            direction[self.partner] = np.cos(self.at) / sd if sd > 0 else 0.0
+        used = np.flatnonzero(direction)
+        variance = direction[used] @ covariance[np.ix_(used, used)] @ direction[used]
+        if self.partner >= 0:
+            return float(np.sqrt(variance)) if 0.0 < variance < 1.0 else 1.0
+        return float(np.sqrt(variance) if variance > 0 else self.information[used, used][0] ** -0.5)
 
-    def _slope(self, value: float, x: np.ndarray, gradient: np.ndarray) -> float:
-        """``dx/dvalue`` times the gradient: the profile's own slope (the rest is maximised)."""
+    def _near_zero(self) -> dict[int, float]:
+        """Diagonal Cholesky entries that are zero at the estimate, and where to lift them."""
+        found = {}
+        inside = self.likelihood.start[0]
+        for k, factor in enumerate(self.likelihood.factors):
+            part = self.likelihood.layout.theta_slice(k)
+            for i in part.start + np.flatnonzero(factor.covariance.diagonal):
+                held = i in (self.position, self.partner)
+                if not held and abs(self.x[i]) < LIFT * abs(inside[i]):
+                    found[int(i)] = LIFT * abs(inside[i])
+        return found
+
+    def _restrict(self, at: float) -> tuple[np.ndarray, np.ndarray]:
+        """``origin`` and ``basis`` of ``x = origin + basis @ free`` with the coordinate held."""
+        size = len(self.x)
+        basis = np.eye(size)
+        if self.partner >= 0:
+            basis[self.position, self.partner] = np.cos(at)
+            basis[self.partner, self.partner] = np.sin(at)
+            return np.zeros(size), np.delete(basis, self.position, axis=1)
+        held = [self.position]
+        if self.kind == "sd" and at == 0.0:  # the column stands for nothing: no rotation of u
+            held += self.below
+        return at * basis[self.position], np.delete(basis, held, axis=1)
+
+    def _slope(self, at: float, x: np.ndarray, gradient: np.ndarray) -> float:
+        """``dx/dcoordinate`` times the gradient: the profile's slope (the rest is maximised)."""
         if self.partner < 0:
-            scale = 1.0 / value if self.kind == "dispersion" else 1.0
-            return float(scale * gradient[self.position])
-        sd = np.hypot(x[self.position], x[self.partner])
-        tilt = value / np.sqrt(1.0 - value * value)
-        return float(sd * (gradient[self.position] - tilt * gradient[self.partner]))
+            return float(gradient[self.position])
+        sd = np.cos(at) * x[self.position] + np.sin(at) * x[self.partner]  # signed, as searched
+        return float(
+            sd * (np.cos(at) * gradient[self.partner] - np.sin(at) * gradient[self.position])
+        )
 
-    def __call__(self, value: float) -> tuple[float, float]:
-        """Profile log-likelihood at ``value`` and its derivative; the search starts at the last."""
-        held = self._restrict(value)
-        basis = held.basis
-        free = np.linalg.lstsq(basis, self.start - held.origin, rcond=None)[0]
-        information = basis.T @ self.information @ basis
-        if self.partner < 0:  # move the others along the quadratic approximation
-            shift = held.origin[self.position] - self.start[self.position]
+    def _starts(self, origin: np.ndarray, basis: np.ndarray, information: np.ndarray):
+        """Yield where to start: from the last search along the quadratic, and as it stands."""
+        start = self.start.copy()
+        for i, size in self.lifted.items():
+            start[i] = max(abs(start[i]), size)
+        free = np.linalg.lstsq(basis, start - origin, rcond=None)[0]
+        if self.partner < 0:
+            shift = origin[self.position] - start[self.position]
             coupling = basis.T @ self.information[:, self.position]
-            free = free - np.linalg.solve(information, coupling * shift)
+            yield free - np.linalg.solve(information, coupling * shift)
+        yield free
+
+    def __call__(self, at: float) -> tuple[float, float]:
+        """Profile log-likelihood at a coordinate and its slope; the search starts at the last."""
+        origin, basis = self._restrict(at)
+        information = basis.T @ self.information @ basis
+        inverse = np.linalg.inv(information)
 
         def objective(part):
-            likelihood, gradient = self.likelihood(held.origin + basis @ part)
+            likelihood, gradient = self.likelihood(origin + basis @ part)
             return likelihood, basis.T @ gradient
 
-        inverse = np.linalg.inv(information)
         with self.likelihood.blas_threads():
-            found = bfgs(objective, free, inverse, tolerance=PRECISION)
-            if not np.isfinite(found.value):  # the extrapolated start has no likelihood
-                free = np.linalg.lstsq(basis, self.x - held.origin, rcond=None)[0]
-                found = bfgs(objective, free, inverse, tolerance=PRECISION)
-            x = held.origin + basis @ found.x
-            value_there, gradient = self.likelihood(x)
-        self.start = x
-        return value_there, self._slope(value, x, gradient)
+            found = Optimum(*[np.nan] * 6, converged=False)
+            for free in self._starts(origin, basis, information):
+                trial = bfgs(objective, free, inverse, tolerance=PRECISION, limit=ITERATIONS)
+                if not found.value >= trial.value:
+                    found = trial
+                if found.converged:
+                    break
+            x = origin + basis @ found.x
+            value, gradient = self.likelihood(x)
+        if self.partner >= 0:
+            sd = np.cos(at) * x[self.position] + np.sin(at) * x[self.partner]
+            if sd * x[self.first] <= 0 or value < self.floor:
+                return self.floor, 0.0
+        if found.converged and value > self.loglik - DISTANT:
+            self.start = x
+        return value, self._slope(at, x, gradient)
+
+    def _zeta(self, at: float) -> tuple[float, float]:
+        """``|zeta|`` and its derivative by the coordinate."""
+        profile, slope = self(at)
+        zeta = np.sqrt(max(2.0 * (self.loglik - profile), 0.0))
+        return zeta, -slope / max(zeta, 1e-12)
 
     def along(self, grid: np.ndarray) -> np.ndarray:
         """Profile log-likelihood at each value of ``grid``, outwards from the estimate."""
         grid = np.asarray(grid, float)
         out = np.full(grid.shape, np.nan)
-        order = np.argsort(np.abs(grid - self.estimate), kind="stable")
-        for side in (grid[order] >= self.estimate, grid[order] < self.estimate):
+        where = np.array([self.coordinate.inside(value) for value in grid])
+        order = np.argsort(np.abs(where - self.at), kind="stable")
+        for side in (where[order] >= self.at, where[order] < self.at):
             self.start = self.x
             for i in order[side]:
-                out[i] = self(float(grid[i]))[0]
+                out[i] = self(float(where[i]))[0]
         return out
+
+    def grid(self, points: int) -> pd.DataFrame:
+        r"""Profile on values about equally spaced in ``zeta`` over ``|zeta| <= 3``.
+
+        Returns
+        -------
+        DataFrame
+            ``value, loglik, zeta`` by increasing value; ``zeta = sign(value - estimate)
+            sqrt(2 (loglik - profile))``. A side ends where the parameter's range does; where
+            the profile is flat, it ends 20 standard errors from the estimate.
+        """
+        if np.isnan(self.at):  # a correlation with an SD of zero: every value serves
+            rows = [(self.coordinate.low, 0.0), (self.coordinate.high, 0.0)]
+        else:
+            step = 2.0 * REACH / (points - 1)
+            rows = [(self.at, 0.0), *self._outwards(-1, step), *self._outwards(1, step)]
+        at, zeta = np.array(rows).T
+        sign = -1.0 if self.kind == "corr" else 1.0
+        table = {"value": self.coordinate.outside(at), "loglik": self.loglik - 0.5 * zeta**2}
+        return pd.DataFrame(table | {"zeta": sign * zeta}).sort_values("value", ignore_index=True)
+
+    def _outwards(self, side: int, step: float) -> list[tuple[float, float]]:
+        """Walk to one side until ``zeta`` is reached or the range ends: coordinates and zeta."""
+        edge = self._edge(side)
+        self.start = self.x
+        at, zeta, slope, rows = self.at, 0.0, side / self.scale, []
+        while zeta < REACH - 1e-3 and abs(at - self.at) < FLAT * self.scale:
+            if side * (edge - at) < 1e-3 * self.scale:
+                break
+            longest = 2.0 * step * self.scale + abs(at - self.at)
+            wanted = min(step, REACH - zeta) / (slope * side) if slope * side > 0 else np.inf
+            at += side * min(wanted, longest)
+            at = edge if side * (at - edge) > 0 else at
+            zeta, slope = self._zeta(at)
+            if not np.isfinite(zeta):
+                break
+            rows.append((at, side * zeta))
+        return rows
+
+    def _edge(self, side: int) -> float:
+        return self.coordinate.high if side > 0 else self.coordinate.low
 
     def limit(self, side: int, level: float) -> float:
         r"""End point of the interval: where :math:`\zeta = \pm z`.
 
-        ``zeta(value) = sign(value - estimate) sqrt(2 (loglik - profile))`` is nearly linear,
-        so that Newton steps on it, kept inside a bracket, need few evaluations. An SD whose
-        profile stays within reach down to zero has the lower limit 0; a limit that does not
-        exist is infinite (or the end of the parameter's range).
+        ``zeta`` is nearly linear, so that Newton steps on it, kept inside a bracket, need few
+        evaluations. Where the profile stays within reach down to an SD of zero, or up to a
+        correlation of one, that end of the range is the limit; a limit that does not exist is
+        infinite.
         """
+        if self.kind == "corr":
+            return float(np.cos(self._limit(-side, level)))
+        return float(self.coordinate.outside(self._limit(side, level)))
+
+    def _limit(self, side: int, level: float) -> float:
+        """The same for the coordinate."""
         z = float(ndtri(0.5 + level / 2))
-        self.start = self.x
-        edge = {"sd": (0.0, np.inf), "dispersion": (0.0, np.inf), "corr": (-1.0, 1.0)}.get(
-            self.kind, (-np.inf, np.inf)
-        )[side > 0]
-        if self.kind == "sd" and side < 0:
-            if self.estimate <= 0.0 or self._zeta(0.0)[0] < z:
-                return 0.0
+        edge = self._edge(side)
+        if np.isnan(self.at) or side * (self.at - edge) >= 0:
+            return edge  # a correlation with an SD of zero is free; or nothing lies beyond
+        if 2.0 * (self.loglik - self.floor) < z * z:
+            return edge
+        if np.isfinite(edge):
             self.start = self.x
-        inside, outside = self.estimate, edge
-        value = self._first_step(side, z, edge)
+            if self._zeta(edge)[0] < z:
+                return edge
+        self.start = self.x
+        inside, outside = self.at, edge
+        at = self._first_step(side, z, edge)
         for _ in range(STEPS):
-            zeta, slope = self._zeta(value)
+            zeta, slope = self._zeta(at)
             if zeta < z:
-                inside = value
+                inside = at
             else:
-                outside = value
+                outside = at
             step = (z - zeta) / slope if slope * side > 0 and np.isfinite(zeta) else side * np.inf
-            if abs(step) < CLOSE * self.std_error:
-                return value + step
-            value = self._within(value, value + step, inside, outside, side)
-            if abs(outside - inside) < CLOSE * self.std_error:
-                return value
-            if abs(value - self.estimate) > 1e4 * self.std_error:
+            close = CLOSE * min(self.scale, abs(at - self.at))
+            if abs(step) < close:
+                return at + step
+            at = self._within(at, at + step, inside, outside, side)
+            if abs(outside - inside) < close:
+                return at
+            if abs(at - self.at) > INFINITE * self.scale:
                 return side * np.inf
         return edge
 
     def _first_step(self, side: int, z: float, edge: float) -> float:
-        value = self.estimate + side * z * self.std_error
-        if self.kind in ("sd", "dispersion") and self.estimate > 0:
-            value = self.estimate * np.exp(side * min(z * self.std_error / self.estimate, 3.0))
-        if side * (value - edge) >= 0:
-            value = 0.5 * (self.estimate + edge)
-        return value
+        """Wald's limit, for an SD on the log scale, or half-way to the end of the range."""
+        at = self.at + side * z * self.scale
+        if self.kind == "sd" and self.at > 0:
+            at = self.at * np.exp(side * min(z * self.scale / self.at, 3.0))
+        return 0.5 * (self.at + edge) if side * (at - edge) >= 0 else at
 
     def _within(self, old, new, inside, outside, side) -> float:
         """Keep a step inside the bracket, and at most doubling the distance where it is open."""
         if np.isfinite(outside):
             good = min(inside, outside) < new < max(inside, outside)
             return new if good else 0.5 * (inside + outside)
-        farthest = self.estimate + 2.0 * (old - self.estimate) + side * 1e-12
+        farthest = self.at + 2.0 * (old - self.at) + side * 1e-12
         return min(new, farthest) if side > 0 else max(new, farthest)
-
-    def _zeta(self, value: float) -> tuple[float, float]:
-        """``|zeta|`` and its derivative by the value."""
-        profile, slope = self(value)
-        zeta = np.sqrt(max(2.0 * (self.loglik - profile), 0.0))
-        return zeta, -slope / max(zeta, 1e-12)
