@@ -8,8 +8,8 @@ import pandas as pd
 from scipy.stats import chi2
 
 from ..fit import Fit, Variance, datatree_name
-from ..numerics.covariance import Covariance
 from ..methods import NotServedError
+from ..numerics.covariance import Covariance
 from ..numerics.groups import Factor
 from .profiles import Profile, likelihood_of
 

@@ -172,7 +172,7 @@ class Profile:
         return information
 
     def _scale(self, covariance: np.ndarray) -> float:
-        """Standard error of the coordinate; a rough one where there is none."""
+        """Give the standard error of the coordinate; a rough one where there is none."""
         direction = np.eye(len(self.x))[self.position]
         if self.partner >= 0:
             sd = np.hypot(self.x[self.position], self.x[self.partner])
@@ -330,7 +330,7 @@ class Profile:
         return float(self.coordinate.outside(self._limit(side, level)))
 
     def _limit(self, side: int, level: float) -> float:
-        """The same for the coordinate."""
+        """Give the end point in the coordinate; see ``limit``."""
         z = float(ndtri(0.5 + level / 2))
         edge = self._edge(side)
         if np.isnan(self.at) or side * (self.at - edge) >= 0:

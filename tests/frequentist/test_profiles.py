@@ -167,7 +167,7 @@ def test_profile_of_a_glm_against_its_deviance():
 
 
 def test_profile_of_a_gaussian_glm_reaches_its_dispersion():
-    """Closed form: ``-2 log LR`` of a residual SD ``s`` is ``n (r - 1 - log r)``, r = s^2 hat / s^2."""
+    """Closed form: ``-2 log LR`` of a residual SD ``s`` is ``n (r - 1 - log r)``."""
     rng = np.random.default_rng(2)
     data = pd.DataFrame({"y": rng.normal(size=30)})
     fit = bg.GLMM("y ~ 1", data, family="gaussian").fit("glm")
