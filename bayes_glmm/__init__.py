@@ -26,6 +26,8 @@ _HOME = {
     "check_propriety": "propriety",
     "compare": "comparison",
     "boundary_test": "frequentist.inference",
+    "rank_levels": "ranking",
+    **dict.fromkeys(("icc", "median_ratio"), "estimands"),
     **dict.fromkeys(("GLM", "ML", "PQL", "GEE", "NUTS", "Method", "NotServedError"), "methods"),
     **dict.fromkeys(("Fit", "Message"), "fit"),
     **dict.fromkeys(

@@ -23,6 +23,8 @@ Estimand = Literal["conditional", "population-averaged"]
 HEAVY = {
     "confint_profile": "bayes_glmm.frequentist.inference:profile_confint",
     "profile": "bayes_glmm.frequentist.inference:profile_frame",
+    "ranef": "bayes_glmm.frequentist.prediction:ranef",
+    "rank_levels": "bayes_glmm.ranking:rank_levels",
     "predict": "bayes_glmm.predict:predict",
     "simulate": "bayes_glmm.predict:simulate",
     "to_datatree": "bayes_glmm.datatree:asymptotic_datatree",
@@ -250,20 +252,44 @@ class Fit:
             return None
         return float(self.variance.estimate[-1])
 
-    def ranef(self) -> pd.DataFrame:
-        """Group effects: ``group, level, term, estimate, sd`` (link scale)."""
+    def ranef(self, kind: str = "default", error: str = "default") -> pd.DataFrame:
+        r"""Group effects: ``group, level, term, estimate, sd`` (link scale).
+
+        Parameters
+        ----------
+        kind
+            "mode": the conditional modes, as lme4's ``ranef``; "mean": :math:`E[b \mid y]` by
+            quadrature, the predictor with the least mean squared error. Default: modes, for
+            draws posterior means.
+        error
+            "conditional": SD of :math:`b \mid y` with the parameters at their estimates;
+            "corrected": the root of :math:`\mathrm{Var}(b \mid y) + c'I^{-1}c`, ``c`` the
+            derivative of the predictor by the parameters, which allows for their being
+            estimated (Booth & Hobert 1998; computed when asked for). Parameters on the
+            boundary, an SD of zero, add nothing to it, so that it is too small there. Default:
+            conditional; for draws the posterior SD, which is "corrected" by its nature; for PQL
+            Henderson's prediction error of its last working model.
+
+        Raises
+        ------
+        NotServedError
+            If the fit has no such prediction.
+        """
+        effects = self.effects
+        if (kind, error) != ("default", "default"):
+            effects = heavy("ranef")(self, kind, error)
         tables = [
             pd.DataFrame(
                 {
                     "group": g.group,
                     "level": np.repeat(np.asarray(g.levels, object), g.q),
                     "term": np.tile(np.asarray(g.columns, object), g.n_levels),
-                    "estimate": self.effects[g.group].estimate.ravel(),
-                    "sd": self.effects[g.group].sd.ravel(),
+                    "estimate": effects[g.group].estimate.ravel(),
+                    "sd": effects[g.group].sd.ravel(),
                 }
             )
             for g in self.model.design.groups
-            if g.group in self.effects
+            if g.group in effects
         ]
         if not tables:
             return pd.DataFrame(columns=["group", "level", "term", "estimate", "sd"])
@@ -416,6 +442,10 @@ class Fit:
     def simulate(self, **options):
         """Simulate new responses from the fitted model; see ``bayes_glmm.predict.simulate``."""
         return heavy("simulate")(self, **options)
+
+    def rank_levels(self, group: str, term: str | None = None, **options):
+        """Rank the levels of a factor, with probabilities; see ``bayes_glmm.rank_levels``."""
+        return heavy("rank_levels")(self, group, term, **options)
 
     def save(self, path):
         """Write the fit to one file that ``load_fit`` reads; see ``bayes_glmm.storage``."""

@@ -25,7 +25,7 @@ LAYERS = (
     {"design"},
     {"model", "modelfile"},
     {"bayesian", "frequentist", "propriety", "datatree"},
-    {"storage", "estimands", "predict", "comparison", "sensitivity", "study"},
+    {"storage", "estimands", "predict", "ranking", "comparison", "sensitivity", "study"},
     {"report"},
     {"cli"},
     {"__main__"},

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import types
+from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import get_lapack_funcs
 
 from .compiled import Cube, IndexTable, Indices, Matrix, Vector, helper, kernel
@@ -293,6 +294,15 @@ class BlockedCholesky:
         eliminate(self.R, self.B, p.begins, p.others, x, z)
         if p.size:
             z = POTRS(self.S.T, z, lower=0, overwrite_b=1)[0]
+        substitute(self.R, self.B, p.begins, p.others, x, z)
+        return x, z
+
+    def scatter(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn standard normal ``(x, z)``, shaped as in ``solve``, into ``N(0, H^{-1})``."""
+        p = self.pattern
+        x, z = x.copy(), z.copy()
+        if p.size:
+            z = solve_triangular(self.S, z, lower=True, trans="T", check_finite=False)
         substitute(self.R, self.B, p.begins, p.others, x, z)
         return x, z
 

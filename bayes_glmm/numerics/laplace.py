@@ -188,6 +188,21 @@ class Laplace:
             out.append((u @ L.T, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))))
         return out
 
+    def scatter(self, factors, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draw ``b = L u``, ``u ~ N(0, H^{-1})``; ``(draws, levels, q)``, the largest factor first."""
+        first, rest = self.ranked[0], self.ranked[1:]
+        cuts = np.cumsum([0, *(f.levels * f.q for f in rest)])
+        out = [np.empty((draws, f.levels, f.q)) for f in self.ranked]
+        for k in range(draws):
+            x, z = self.cholesky.scatter(
+                rng.standard_normal((first.levels, first.q)), rng.standard_normal(cuts[-1])
+            )
+            ends = zip(rest, cuts, cuts[1:], strict=False)
+            parts = [z[a:b].reshape(f.levels, f.q) for f, a, b in ends]
+            for kept, L, u in zip(out, factors, [x, *parts], strict=True):
+                kept[k] = u @ L.T
+        return out
+
     def working_information(self, weights, factors, columns) -> np.ndarray:
         """``X'WX - X'WA H^{-1} A'WX``: information of ``beta`` with the effects estimated."""
         a, c = self.directions(factors)

@@ -178,6 +178,16 @@ class Marginal:
         L = self.cholesky_factors(thetas)
         return self._in_order(self.integral.posterior_means(base, dispersion, L))
 
+    def scatter(self, x: np.ndarray, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draws of ``b`` minus its mode, jointly normal by Laplace, in factor order.
+
+        For several factors, whose effects are correlated given the data; shape
+        ``(draws, levels, q)`` each.
+        """
+        self(x)
+        factors = self.cholesky_factors(self.layout.split(x)[1])
+        return self._in_order(self.integral.scatter(factors, draws, rng))
+
     def _in_order(self, ranked: list) -> list:
         found = dict(zip(self.rank, ranked, strict=True))
         return [found[k] for k in range(len(ranked))]
