@@ -147,7 +147,7 @@ def root_of(covariance: np.ndarray) -> np.ndarray:
 def derivatives(
     likelihood: Likelihood, x: np.ndarray, root: np.ndarray, means: bool
 ) -> list[np.ndarray]:
-    """Derivatives of the predicted effects along the columns of ``root``.
+    """Differentiate the predicted effects along the columns of ``root``.
 
     Parameters
     ----------

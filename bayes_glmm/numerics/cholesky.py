@@ -302,7 +302,7 @@ class BlockedCholesky:
         p = self.pattern
         x, z = x.copy(), z.copy()
         if p.size:
-            z = solve_triangular(self.S, z, lower=True, trans="T", check_finite=False)
+            z = solve_triangular(self.S.T, z, lower=False, check_finite=False)
         substitute(self.R, self.B, p.begins, p.others, x, z)
         return x, z
 

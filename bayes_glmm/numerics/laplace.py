@@ -189,7 +189,7 @@ class Laplace:
         return out
 
     def scatter(self, factors, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """Draw ``b = L u``, ``u ~ N(0, H^{-1})``; ``(draws, levels, q)``, the largest factor first."""
+        """Draw ``b = L u``, ``u ~ N(0, H^{-1})``: ``(draws, levels, q)``, the largest first."""
         first, rest = self.ranked[0], self.ranked[1:]
         cuts = np.cumsum([0, *(f.levels * f.q for f in rest)])
         out = [np.empty((draws, f.levels, f.q)) for f in self.ranked]

@@ -1,0 +1,289 @@
+r"""What variance components mean: intraclass correlations and median ratios, with errors.
+
+The intraclass correlation is that of two responses which share a level. Where the response
+is a threshold of a latent variable (binary data, links logit, probit, cloglog) it is that of
+the latent variables, whose residual variance the link fixes; for a normal response with
+identity link it is that of the responses; for a log link it is too, at a stated mean.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit, ndtri, roots_hermitenorm
+
+from .fit import Component, Fit, Variance, components_of
+from .methods import NotServedError
+
+# variance of the latent residual of a threshold model: logistic, normal, Gumbel
+LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6, "loglog": np.pi**2 / 6}
+# what exp of a difference between two levels is a ratio of
+RATIOS = {"logit": "odds ratio", "log": "ratio of means", "cloglog": "hazard ratio"}
+NODES = 40  # of the average over a lognormal mean
+STEP = 1e-5  # of differences, on the log scale
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Which variances two responses share at each level.
+
+    Attributes
+    ----------
+    groups
+        Factors that are reported.
+    shared
+        Whether factor ``j`` is shared by two rows of one level of ``groups[i]``: itself, and
+        the factors it is nested in; shape ``(reported, factors)`` of bool.
+    """
+
+    groups: tuple[str, ...]
+    shared: np.ndarray
+
+
+def icc(fit: Fit, *, mean: float | None = None, level: float = 0.95) -> pd.DataFrame:
+    r"""Intraclass correlations: of two responses that share a level of a grouping factor.
+
+    With :math:`\sigma^2_S` the variance of the random intercepts that the two share and
+    :math:`\sigma^2_T` that of all,
+
+    .. math:: \mathrm{ICC} = \frac{\sigma^2_S}{\sigma^2_T + \sigma^2_R}, \qquad
+       \mathrm{ICC} = \frac{e^{\sigma^2_S} - 1}{e^{\sigma^2_T} - 1 + E[V(\mu e^{Z})]/\mu^2}
+
+    on the latent scale (residual variance :math:`\sigma^2_R = \pi^2/3` for logit, 1 for
+    probit, :math:`\pi^2/6` for cloglog and loglog) or for a normal response
+    (:math:`\sigma^2_R` the residual variance), and for a log link at the marginal mean
+    :math:`\mu`, :math:`V` the family's variance function and
+    :math:`Z \sim N(-\sigma_T^2/2, \sigma_T^2)`.
+
+    Parameters
+    ----------
+    fit
+        A fit of a mixed model.
+    mean
+        Marginal mean of the response at which the correlation of a log link is given, taken
+        as known. Default: the mean of the observed responses.
+    level
+        Coverage.
+
+    Returns
+    -------
+    DataFrame
+        ``group, term, icc, std_error, conf_low, conf_high, scale``. The row of a nested factor
+        counts the variance of the factors it is nested in, since its rows share them too. With
+        random slopes the correlation is that where their variables are zero (``term`` says
+        ``Intercept``). A factor with one row a level is residual variation: no row. By
+        the delta method on the logit scale from the covariance of all variance parameters;
+        posterior mean, SD and equal-tailed limits for draws. An SD of zero gives 0 without
+        limits.
+
+    Raises
+    ------
+    NotServedError
+        If the fit has no variance components, or the family and link no such correlation.
+    ValueError
+        If a factor has no random intercept, or ``mean`` or ``level`` is out of range.
+    """
+    _check_level("icc", level)
+    if fit.variance is None or not fit.model.design.groups:
+        raise NotServedError(
+            f"{fit.label} estimates no variance components, so it has no intraclass correlation: "
+            "use a fit of a mixed model by ML() or NUTS()."
+        )
+    residual, scale = _residual(fit, mean)
+    shares = shares_of(fit.model.design, bool(np.any(fit.model.design.trials > 1)))
+    intercepts = [_intercept(fit, g.group) for g in fit.model.design.groups]
+
+    def correlations(values: np.ndarray) -> np.ndarray:
+        """From components, shape ``(…, m)``, to correlations, ``(…, reported)``."""
+        variances = values[..., intercepts] ** 2
+        dispersion = values[..., -1] if fit.model.family.has_dispersion else np.ones(())
+        return residual(variances, variances @ shares.shared.T.astype(float), dispersion)
+
+    columns = _summary(fit, correlations, level, logit, expit)
+    table = pd.DataFrame({"group": shares.groups, "term": "Intercept", "icc": columns[0]})
+    limits = {"std_error": columns[1], "conf_low": columns[2], "conf_high": columns[3]}
+    return table.assign(**limits, scale=scale)
+
+
+def median_ratio(fit: Fit, *, level: float = 0.95) -> pd.DataFrame:
+    r"""Median ratio between two random levels, the higher to the lower.
+
+    :math:`\exp(\sqrt2\,\sigma\,\Phi^{-1}(3/4)) = \exp(0.9539\,\sigma)`: for log odds the median
+    odds ratio of Larsen & Merlo (2005), for a log link a ratio of means, for cloglog a hazard
+    ratio; all else equal.
+
+    Returns
+    -------
+    DataFrame
+        ``group, term, ratio, estimate, std_error, conf_low, conf_high``, one row per SD (of a
+        slope: the ratio per unit of its column); by the delta method, limits those of the SD on the
+        log scale, or from the draws.
+
+    Raises
+    ------
+    NotServedError
+        If the fit has no variance components, or the link has no ratio.
+    """
+    _check_level("median_ratio", level)
+    link = fit.model.link.name
+    if fit.variance is None or link not in RATIOS:
+        raise NotServedError(
+            f"median_ratio() got {fit.label} with link {link!r}: it needs a mixed model whose "
+            f"link is {', '.join(RATIOS)}."
+        )
+    sds = [k for k, c in enumerate(fit.variance.components) if c.kind == "sd"]
+    components = [fit.variance.components[k] for k in sds]
+    columns = _summary(
+        fit,
+        lambda values: median_factor(values[..., sds]),
+        level,
+        lambda ratio: np.log(np.log(ratio)),
+        lambda t: np.exp(np.exp(t)),
+    )
+    names = ("estimate", "std_error", "conf_low", "conf_high")
+    labels = {"group": [c.group for c in components], "term": [c.term for c in components]}
+    found = dict(zip(names, columns, strict=True))
+    return pd.DataFrame({**labels, "ratio": RATIOS[link], **found})
+
+
+def median_factor(sd):
+    r"""``exp(sqrt(2) sd \Phi^{-1}(3/4))``: median ratio of two levels whose logs have this SD."""
+    return np.exp(np.sqrt(2.0) * sd * ndtri(0.75))
+
+
+def shares_of(design, many_trials: bool) -> Shares:
+    """Which factors two rows (or two trials of one row) share that share a level."""
+    blocks = design.groups
+    kept = [g for g in blocks if many_trials or np.bincount(g.index).max() > 1]
+    shared = [[_constant_within(h, g) for h in blocks] for g in kept]
+    return Shares(
+        tuple(g.group for g in kept), np.array(shared, bool).reshape(len(kept), len(blocks))
+    )
+
+
+def _constant_within(outer, inner) -> bool:
+    """Whether every level of ``inner`` lies in one level of ``outer``; true of itself."""
+    first = np.empty(inner.n_levels, outer.index.dtype)
+    first[inner.index] = outer.index
+    return bool(np.all(first[inner.index] == outer.index))
+
+
+def _intercept(fit: Fit, group: str) -> int:
+    """Position of a factor's random intercept among the components."""
+    wanted = Component("sd", group, "Intercept")
+    components = components_of(fit.model)
+    if wanted not in components:
+        raise ValueError(
+            f"icc() needs a random intercept for every grouping factor and {group!r} has none: "
+            f"write (1 | {group}), or read the SDs in varcorr()."
+        )
+    return components.index(wanted)
+
+
+Residual = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _residual(fit: Fit, mean: float | None) -> tuple[Residual, str]:
+    """How variances, shared variances and dispersion give the correlations, and their scale."""
+    family, link = fit.model.family, fit.model.link
+    if link.name in LATENT and family.name in ("bernoulli", "binomial"):
+        _refuse_mean(mean, link.name)
+        return _over(LATENT[link.name]), f"latent ({link.name})"
+    if link.name == "identity" and family.name == "gaussian":
+        _refuse_mean(mean, link.name)
+        return _over(None), "response"
+    if link.name == "log" and family.name != "gaussian":
+        return _of_log_link(family, _mean_of(fit, mean))
+    raise NotServedError(
+        f"icc() is not defined for the {family.name} family with link {link.name!r}: it is for "
+        f"binary data with link {', '.join(LATENT)}, the gaussian family with link identity, and "
+        "counts or positive values with link log."
+    )
+
+
+def _refuse_mean(mean: float | None, link: str) -> None:
+    if mean is not None:
+        raise ValueError(
+            f"icc(mean={mean!r}) is for log links, whose correlation depends on the mean: with "
+            f"link {link!r} leave it out."
+        )
+
+
+def _mean_of(fit: Fit, mean: float | None) -> float:
+    value = float(fit.model.design.y.mean()) if mean is None else mean
+    if not 0 < value < np.inf:
+        raise ValueError(f"icc(mean={value!r}) must be positive: give a mean of the response.")
+    return float(value)
+
+
+def _over(residual: float | None) -> Residual:
+    """Shares of the sum of variances; the residual is the dispersion's square where None."""
+
+    def correlations(variances, shared, dispersion):
+        rest = dispersion**2 if residual is None else residual
+        return shared / (variances.sum(axis=-1) + rest)[..., None]
+
+    return correlations
+
+
+def _of_log_link(family, mean: float) -> tuple[Residual, str]:
+    """Correlations of responses whose mean is lognormal with expectation ``mean``."""
+    x, w = roots_hermitenorm(NODES)
+    w = w / w.sum()
+
+    def correlations(variances, shared, dispersion):
+        total = variances.sum(axis=-1)[..., None]
+        means = mean * np.exp(np.sqrt(total) * x - total / 2)
+        spread = family.variance(means, np.asarray(dispersion)[..., None]) @ w / mean**2
+        return np.expm1(shared) / (np.expm1(total) + spread[..., None])
+
+    return correlations, f"response at mean {mean:.3g}"
+
+
+def _check_level(name: str, level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"{name}(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
+
+
+# --- estimate, error and limits of functions of the components ---------------------------
+
+
+def _summary(fit: Fit, function, level: float, scale, back) -> list[np.ndarray]:
+    """Estimate, standard error and limits of ``function(components)``.
+
+    ``scale`` and ``back`` lead to the scale on which Wald limits are symmetric, and back.
+    """
+    if fit.draws is not None:
+        values = function(fit._flat_draws[:, len(fit.beta) :])
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        low, high = np.quantile(values, tails, axis=0)
+        return [values.mean(axis=0), values.std(axis=0, ddof=1), low, high]
+    estimate = function(cast("Variance", fit.variance).estimate)
+    error = _error(fit, function)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = ndtri(0.5 + level / 2) * _error(fit, lambda values: scale(function(values)))
+        low, high = back(scale(estimate) - half), back(scale(estimate) + half)
+    return [estimate, error, low, high]
+
+
+def _error(fit: Fit, function) -> np.ndarray:
+    """Give the standard error of each output by the delta method.
+
+    In the log SDs and the log dispersion; correlations do not enter. Parameters on the
+    boundary are taken as known, and an output that depends on no other has no error (NaN).
+    """
+    estimate, components = cast("Variance", fit.variance).estimate, components_of(fit.model)
+    if fit.joint_cov is None:
+        return np.full(np.shape(function(estimate)), np.nan)
+    covariance = fit.joint_cov[len(fit.beta) :, len(fit.beta) :]
+    known = np.isfinite(np.diag(covariance))
+    moving = np.flatnonzero(known & [c.kind != "corr" for c in components])
+    steps = STEP * np.eye(len(components))[moving]
+    ends = [[function(estimate * np.exp(side * s)) for s in steps] for side in (1, -1)]
+    slopes = (np.array(ends[0]) - np.array(ends[1])) / (2 * STEP)
+    slopes = slopes.reshape(len(moving), -1)
+    inside = covariance[np.ix_(moving, moving)]
+    error = np.sqrt(np.einsum("ki,kl,li->i", slopes, inside, slopes))
+    return np.where(error > 0, error, np.nan)

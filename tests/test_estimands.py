@@ -1,0 +1,212 @@
+"""Intraclass correlations and median ratios against formulas and simulations."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.special import expit, logit
+from standin import VARIANCE, asymptotic_fit, posterior_fit
+
+import bayes_glmm as bg
+from bayes_glmm.estimands import median_factor
+from bayes_glmm.fit import Variance, components_of
+from bayes_glmm.methods import NotServedError
+
+CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+
+
+@pytest.fixture(scope="module")
+def cbpp():
+    return bg.GLMM(CBPP, bg.load_dataset("cbpp"), family="binomial").fit(bg.ML(nodes=25))
+
+
+def crossed(family, link=None, y=None, formula="y ~ 1 + (1 | g) + (1 | h)", **columns):
+    """Twenty-four rows of two crossed factors."""
+    frame = pd.DataFrame({"g": np.repeat(list("abcdef"), 4), "h": np.tile(list("wxyz"), 6)})
+    frame["y"] = np.tile([0, 1, 1], 8) if y is None else y
+    return bg.GLMM(formula, frame.assign(**columns), family=family, link=link)
+
+
+def known(model, estimate, log_covariance=None) -> bg.Fit:
+    """A fit with these components; the covariance is of their logarithms."""
+    estimate = np.asarray(estimate, float)
+    joint = np.zeros((1 + len(estimate),) * 2)
+    joint[1:, 1:] = 0.01 * np.eye(len(estimate)) if log_covariance is None else log_covariance
+    error = estimate * np.sqrt(np.diag(joint)[1:])
+    return bg.Fit(
+        model,
+        bg.ML(nodes=1),
+        np.zeros(1),
+        {"model": np.eye(1)},
+        Variance(components_of(model), estimate, error),
+        joint_cov=joint,
+    )
+
+
+def test_the_latent_scale_by_hand(cbpp):
+    variance = cbpp.variance.estimate[0] ** 2
+    table = bg.icc(cbpp)
+    assert list(table.columns) == [
+        "group", "term", "icc", "std_error", "conf_low", "conf_high", "scale",
+    ]  # fmt: skip
+    row = table.iloc[0]
+    value = variance / (variance + np.pi**2 / 3)
+    assert row.icc == pytest.approx(value, rel=1e-12)
+    # d icc / d sigma = 2 sigma R / (sigma^2 + R)^2; differences of 1e-5 leave 1e-9
+    R = np.pi**2 / 3
+    slope = 2 * np.sqrt(variance) * R / (variance + R) ** 2
+    assert row.std_error == pytest.approx(slope * cbpp.variance.std_error[0], rel=1e-6)
+    half = 1.959964 * row.std_error / (value * (1 - value))
+    assert row.conf_low == pytest.approx(expit(logit(value) - half), rel=1e-5)
+    assert row.conf_high == pytest.approx(expit(logit(value) + half), rel=1e-5)
+    assert row.scale == "latent (logit)"
+
+
+@pytest.mark.parametrize(
+    ("link", "residual"), [("logit", np.pi**2 / 3), ("probit", 1.0), ("cloglog", np.pi**2 / 6)]
+)
+def test_links_fix_the_residual_variance(link, residual):
+    table = bg.icc(known(crossed("bernoulli", link), [1.2, 0.5]))
+    total = 1.44 + 0.25 + residual
+    assert list(table.icc) == pytest.approx([1.44 / total, 0.25 / total])
+
+
+def test_a_latent_correlation_is_that_of_simulated_latent_variables():
+    """Correlation of 400,000 simulated pairs with Gumbel errors: Monte Carlo error .0016."""
+    rng = np.random.default_rng(4)
+    n, sd = 400_000, 0.9
+    shared = rng.normal(0, sd, n)
+    pair = [shared + stats.gumbel_l.rvs(size=n, random_state=rng) for _ in range(2)]
+    table = bg.icc(known(crossed("bernoulli", "cloglog"), [sd, 0.0]))
+    assert table.icc[0] == pytest.approx(np.corrcoef(np.array(pair))[0, 1], abs=4.5 * 0.0016)
+
+
+def test_a_log_link_against_simulated_counts():
+    """Correlation of simulated Poisson counts that share one of two effects, at mean 3.
+
+    The correlation of 10^6 heavy-tailed pairs has a Monte Carlo error of about .003, from the
+    spread over ten simulations, which the test takes itself.
+    """
+    rng = np.random.default_rng(8)
+    s, t, mean = 0.5, 0.4, 3.0
+    found = []
+    for _ in range(10):
+        shared = rng.normal(0, s, 100_000)
+        pair = [
+            rng.poisson(mean * np.exp(shared + rng.normal(0, t, 100_000) - (s**2 + t**2) / 2))
+            for _ in range(2)
+        ]
+        found.append(np.corrcoef(np.array(pair))[0, 1])
+    y = np.tile([2.0, 4.0, 3.0], 8)
+    table = bg.icc(known(crossed("poisson", y=y), [s, t]))
+    assert table.icc[0] == pytest.approx(np.mean(found), abs=4.5 * np.std(found) / np.sqrt(10))
+    assert table.scale[0] == "response at mean 3"
+    a = np.expm1(s**2) / (np.expm1(s**2 + t**2) + 1 / mean)  # the Poisson case in closed form
+    assert table.icc[0] == pytest.approx(a, rel=1e-9)
+    other = bg.icc(known(crossed("poisson", y=y), [s, t]), mean=30.0)
+    assert other.icc[0] == pytest.approx(a * (np.expm1(0.41) + 1 / 3) / (np.expm1(0.41) + 1 / 30))
+
+
+def test_the_delta_method_against_simulated_components():
+    """Errors of both correlations against draws of correlated log SDs with small spread.
+
+    The delta method's own error is of the order of the variance of the log SDs (4e-4, relative);
+    200,000 draws leave .0016.
+    """
+    spread = np.array([[4e-4, -2e-4], [-2e-4, 3e-4]])
+    fit = known(crossed("bernoulli"), [1.2, 0.7], spread)
+    draws = np.exp(
+        np.log([1.2, 0.7]) + np.random.default_rng(1).multivariate_normal([0, 0], spread, 200_000)
+    )
+    shares = draws**2 / ((draws**2).sum(axis=1, keepdims=True) + np.pi**2 / 3)
+    np.testing.assert_allclose(bg.icc(fit).std_error, shares.std(axis=0), rtol=0.01)
+    ratios = bg.median_ratio(fit)
+    np.testing.assert_allclose(ratios.std_error, median_factor(draws).std(axis=0), rtol=0.01)
+
+
+def test_rows_of_a_nested_level_share_the_outer_one_too():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        {"a": np.repeat(list("pqrs"), 6), "b": np.tile(np.repeat([1, 2, 3], 2), 4)}
+    )
+    frame["y"] = rng.normal(size=24)
+    model = bg.GLMM("y ~ 1 + (1 | a/b)", frame, family="gaussian")
+    table = bg.icc(known(model, [2.0, 1.0, 3.0])).set_index("group")
+    assert table.icc["a"] == pytest.approx(4 / 14)
+    assert table.icc["a:b"] == pytest.approx(5 / 14)
+    assert (table.scale == "response").all()
+
+
+def test_a_factor_with_one_row_a_level_is_residual_variation():
+    model = crossed("poisson", formula="y ~ 1 + (1 | g) + (1 | o)", o=np.arange(24))
+    table = bg.icc(known(model, [0.5, 0.4]), mean=2.0)
+    assert list(table.group) == ["g"]
+    assert table.icc[0] == pytest.approx(np.expm1(0.25) / (np.expm1(0.41) + 0.5))
+
+
+def test_random_slopes_are_taken_where_their_variables_are_zero():
+    table = bg.icc(asymptotic_fit())
+    sd, residual = VARIANCE[0], VARIANCE[3]
+    assert table.icc[0] == pytest.approx(sd**2 / (sd**2 + residual**2))
+    assert table.term[0] == "Intercept"
+    fit = known(crossed("gaussian", formula="y ~ 1 + (0 + x | g)", x=np.arange(24.0)), [1.0, 1.0])
+    with pytest.raises(ValueError, match="needs a random intercept"):
+        bg.icc(fit)
+
+
+def test_draws_give_the_posterior_of_the_correlation():
+    fit = posterior_fit()
+    posterior = fit.draws["posterior"]
+    sd = posterior["sd_g"].to_numpy()[..., 0].ravel()
+    share = sd**2 / (sd**2 + posterior["dispersion"].to_numpy().ravel() ** 2)
+    row = bg.icc(fit, level=0.8).iloc[0]
+    assert row.icc == pytest.approx(share.mean())
+    assert row.std_error == pytest.approx(share.std(ddof=1))
+    assert [row.conf_low, row.conf_high] == pytest.approx(np.quantile(share, [0.1, 0.9]))
+
+
+def test_a_zero_standard_deviation_has_no_wald_interval():
+    spread = np.array([[np.nan, np.nan], [np.nan, 0.01]])
+    table = bg.icc(known(crossed("bernoulli"), [0.0, 0.7], spread))
+    zero, other = table.iloc[0], table.iloc[1]
+    assert zero.icc == 0
+    assert np.isnan([zero.std_error, zero.conf_low, zero.conf_high]).all()
+    assert other.conf_low < other.icc < other.conf_high
+    ratio = bg.median_ratio(known(crossed("bernoulli"), [0.0, 0.7], spread)).iloc[0]
+    assert ratio.estimate == 1 and np.isnan(ratio.conf_low)
+
+
+def test_median_odds_ratio(cbpp):
+    """exp(.9539 sigma); the limits are those of sigma's own interval."""
+    row = bg.median_ratio(cbpp).iloc[0]
+    assert row.estimate == pytest.approx(np.exp(0.9539 * cbpp.variance.estimate[0]), rel=1e-4)
+    limits = cbpp.confint().iloc[-1]
+    assert row.conf_low == pytest.approx(median_factor(limits.conf_low), rel=1e-6)
+    assert row.conf_high == pytest.approx(median_factor(limits.conf_high), rel=1e-6)
+    assert row.ratio == "odds ratio"
+
+
+def test_a_median_ratio_is_the_median_of_simulated_ratios():
+    """Of 400,000 pairs of levels; Monte Carlo error of the median of log ratios .002."""
+    rng = np.random.default_rng(6)
+    gap = np.abs(rng.normal(0, 0.8, 400_000) - rng.normal(0, 0.8, 400_000))
+    assert np.log(median_factor(0.8)) == pytest.approx(np.median(gap), abs=0.009)
+
+
+def test_what_is_not_defined_is_refused(cbpp):
+    with pytest.raises(NotServedError, match="estimates no variance components"):
+        bg.icc(cbpp.model.fit("gee"))
+    with pytest.raises(NotServedError, match="not defined for the gaussian family"):
+        bg.icc(known(crossed("gaussian", "log", y=np.arange(1.0, 25.0)), [1.0, 1.0, 1.0]))
+    with pytest.raises(ValueError, match="is for log links"):
+        bg.icc(cbpp, mean=2.0)
+    with pytest.raises(ValueError, match="must be positive"):
+        bg.icc(known(crossed("poisson"), [1.0, 1.0]), mean=-1.0)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bg.icc(cbpp, level=95)
+    with pytest.raises(NotServedError, match="it needs a mixed model whose link is"):
+        bg.median_ratio(known(crossed("bernoulli", "probit"), [1.0, 1.0]))
+    without = replace(cbpp, joint_cov=None)
+    assert np.isnan(bg.icc(without).std_error).all()
