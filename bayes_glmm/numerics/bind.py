@@ -168,7 +168,7 @@ def _fingerprint(*functions) -> str:
 def bind_numba(family, link) -> Blocks:
     """Compile a family with its link, or load it from the cache of compiled kernels."""
     from . import scalar
-    from .compiled import BLOCK_SIGNATURE, compile_function, inlined
+    from .compiled import BLOCK_SIGNATURE, FirstClass, compile_function, inlined
 
     words = ("exp", "log", "log1p", "expm1", "erfc", "erfcx", "where", "minimum", "maximum")
     scalars = {word: getattr(scalar, word) for word in words} | {"abs": abs}
@@ -182,7 +182,7 @@ def bind_numba(family, link) -> Blocks:
         names = compiled_parts | {"formula": _compile_scalar(function, scalars)}
         names = {"composed": inlined(_rebind(compose, f"{name}_composed", names))}
         named = _rebind(template, f"{name}{template.__name__}", names)
-        return compile_function(named, BLOCK_SIGNATURE)
+        return FirstClass(compile_function(named, BLOCK_SIGNATURE))
 
     return Blocks(
         density=block(_density, family.log_density),

@@ -2,7 +2,7 @@ r"""Blocked Cholesky factor of ``H = I + A'WA`` for several grouping factors.
 
 The effects of the largest factor come first. Its part of ``H`` is block diagonal, one small
 block ``A_g = R_g R_g'`` for each level, and is eliminated level by level; what remains for
-all other effects is a dense Schur complement (as MixedModels.jl does; Bates et al. 2015)
+all other effects is a Schur complement, full or sparse (``schur``), as in MixedModels.jl
 
 .. math:: S = D - \sum_g \tilde B_g \tilde B_g', \qquad \tilde B_g = B_g R_g^{-T},
 
@@ -15,13 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import types
-from scipy.linalg import solve_triangular
-from scipy.linalg.lapack import get_lapack_funcs
 
-from .compiled import Cube, IndexTable, Indices, Matrix, Vector, helper, kernel
+from . import schur
+from .compiled import Cube, IndexTable, Indices, Integer, Matrix, Vector, helper, kernel
+from .schur import DenseSchur, FactorPattern, SparseSchur, choose_order
 from .small import factor, solve_lower, solve_upper
-
-POTRF, POTRS, POTRI = get_lapack_funcs(("potrf", "potrs", "potri"), dtype=float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +38,11 @@ class Pattern:
         Level ``g`` meets the other effects ``others[begins[g]:begins[g + 1]]``, ascending.
     size
         Number of other effects.
+    position
+        Place of each other effect, factor by factor and level by level, ``(size,)``: their
+        order is one that keeps the factor sparse.
+    sparse
+        Pattern of the Schur complement's factor, None for a full one.
     """
 
     starts: np.ndarray
@@ -48,6 +51,8 @@ class Pattern:
     begins: np.ndarray
     others: np.ndarray
     size: int
+    position: np.ndarray
+    sparse: FactorPattern | None
 
 
 def make_pattern(ranked) -> Pattern:
@@ -60,26 +65,39 @@ def make_pattern(ranked) -> Pattern:
     ]
     table = np.concatenate(columns, axis=1) if rest else np.zeros((len(first.index), 0), np.int64)
     size = int(offsets[-1])
-    pairs, meets = np.unique(first.index[:, None] * max(size, 1) + table, return_inverse=True)
-    begins = np.searchsorted(pairs, np.arange(first.levels + 1) * max(size, 1))
-    return Pattern(
-        first.starts(),
-        np.array(table, np.int64, order="C"),
-        np.array(meets.reshape(table.shape), np.int64, order="C"),
-        begins.astype(np.int64),
-        (pairs % max(size, 1)).astype(np.int64),
-        size,
-    )
+    _, begins, others = meeting(first, table, size)
+    position, pattern = choose_order(begins, others, size)
+    table = np.array(position[table], np.int64, order="C")
+    meets, begins, others = meeting(first, table, size)
+    return Pattern(first.starts(), table, meets, begins, others, size, position, pattern)
+
+
+def meeting(first, table: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``meets``, ``begins`` and ``others`` of ``Pattern``, given the columns of each row."""
+    keys = first.index[:, None] * max(size, 1) + table
+    pairs, meets = np.unique(keys, return_inverse=True)
+    begins = np.searchsorted(pairs, np.arange(first.levels + 1) * max(size, 1)).astype(np.int64)
+    meets = np.array(meets.reshape(table.shape), np.int64, order="C")
+    return meets, begins, (pairs % max(size, 1)).astype(np.int64)
+
+
+@helper
+def place(slots, slot_starts, others, size, g, begin, i, k):
+    """Where the Schur complement's entry of level ``g``'s effects ``i >= k`` stands."""
+    if slots.size:
+        i, k = i - begin, k - begin
+        return slots[slot_starts[g] + i * (i + 1) // 2 + k]
+    return others[i] * size + others[k]
 
 
 @kernel(
     types.int64(
-        Vector, Matrix, Matrix, Indices, IndexTable, IndexTable, Indices, Indices,
-        Cube, Cube, Matrix, Matrix,
+        Vector, Matrix, Matrix, Indices, IndexTable, Indices, Indices, Indices, Indices, Integer,
+        Cube, Cube, Matrix, Vector,
     )
 )  # fmt: skip
-def assemble(w, a, c, starts, columns, meets, begins, others, A, R, B, S):
-    """Fill ``A``, its factors ``R``, ``B~`` and the lower triangle of ``S``.
+def assemble(w, a, c, starts, meets, begins, others, slots, slot_starts, size, A, R, B, S):
+    """Fill ``A``, its factors ``R``, ``B~`` and the lower triangle of ``S``, now the identity.
 
     Parameters
     ----------
@@ -94,10 +112,6 @@ def assemble(w, a, c, starts, columns, meets, begins, others, A, R, B, S):
     """
     q, s = a.shape[0], c.shape[0]
     failures = 0
-    for i in range(S.shape[0]):
-        for j in range(S.shape[0]):
-            S[i, j] = 0.0
-        S[i, i] = 1.0
     for i in range(B.shape[0]):
         for d in range(q):
             B[i, d] = 0.0
@@ -115,8 +129,11 @@ def assemble(w, a, c, starts, columns, meets, begins, others, A, R, B, S):
                 for d in range(q):
                     B[meets[j, k], d] += weighted * a[d, j]
                 for m in range(s):
-                    if columns[j, m] <= columns[j, k]:
-                        S[columns[j, k], columns[j, m]] += weighted * c[m, j]
+                    if meets[j, m] <= meets[j, k]:
+                        at = place(
+                            slots, slot_starts, others, size, g, begins[g], meets[j, k], meets[j, m]
+                        )
+                        S[at] += weighted * c[m, j]
         if not factor(A, g, R, g, q):
             failures += 1
             continue
@@ -127,7 +144,7 @@ def assemble(w, a, c, starts, columns, meets, begins, others, A, R, B, S):
                 product = 0.0
                 for d in range(q):
                     product += B[i, d] * B[k, d]
-                S[others[i], others[k]] -= product
+                S[place(slots, slot_starts, others, size, g, begins[g], i, k)] -= product
     return failures
 
 
@@ -154,13 +171,35 @@ def substitute(R, B, begins, others, x, z):
 
 
 @helper
-def symmetric(lower, i, k):
+def symmetric(lower, slots, slot_starts, others, size, g, begin, i, k):
     """Entry of a symmetric matrix of which the lower triangle is stored."""
-    return lower[i, k] if i >= k else lower[k, i]
+    return lower[place(slots, slot_starts, others, size, g, begin, max(i, k), min(i, k))]
+
+
+@kernel(types.void(Matrix, Matrix, Indices, IndexTable, Matrix, Vector, Vector))
+def spread_out(a, c, index, columns, x, z, out):
+    """Add ``A (x, z)`` to ``out``: effects to rows, ``(n,)``."""
+    for d in range(a.shape[0]):
+        for j in range(out.size):
+            out[j] += a[d, j] * x[index[j], d]
+    for k in range(c.shape[0]):
+        for j in range(out.size):
+            out[j] += c[k, j] * z[columns[j, k]]
+
+
+@kernel(types.void(Matrix, Matrix, Indices, IndexTable, Vector, Matrix, Vector))
+def gather(a, c, index, columns, values, x, z):
+    """Add ``A' values`` to ``x`` and ``z``: rows to effects."""
+    for d in range(a.shape[0]):
+        for j in range(values.size):
+            x[index[j], d] += a[d, j] * values[j]
+    for k in range(c.shape[0]):
+        for j in range(values.size):
+            z[columns[j, k]] += c[k, j] * values[j]
 
 
 @helper
-def level_inverse(R, B, inverse, begins, others, g, first, second, q):
+def level_inverse(R, B, inverse, begins, others, slots, slot_starts, size, g, first, second, q):
     """Blocks of ``H^{-1}`` for level ``g``.
 
     ``second[i] = -S^{-1} B~ R^{-1}`` at the pattern and
@@ -173,7 +212,7 @@ def level_inverse(R, B, inverse, begins, others, g, first, second, q):
         for d in range(q):
             second[i, d] = 0.0
         for k in range(begins[g], begins[g + 1]):
-            entry = symmetric(inverse, others[i], others[k])
+            entry = symmetric(inverse, slots, slot_starts, others, size, g, begins[g], i, k)
             for d in range(q):
                 second[i, d] -= entry * B[k, d]
         for d in range(q):
@@ -184,13 +223,14 @@ def level_inverse(R, B, inverse, begins, others, g, first, second, q):
 
 @kernel(
     types.void(
-        Matrix, Matrix, Indices, IndexTable, IndexTable, Indices, Indices,
-        Cube, Matrix, Matrix, Cube, Matrix, Vector, Matrix, Matrix,
+        Matrix, Matrix, Indices, IndexTable, Indices, Indices, Indices, Indices, Integer,
+        Cube, Matrix, Vector, Cube, Matrix, Vector, Matrix, Matrix,
     )
 )  # fmt: skip
 def select(
-    a, c, starts, columns, meets, begins, others, R, B, inverse, first, second, h, along, across
-):
+    a, c, starts, meets, begins, others, slots, slot_starts, size,
+    R, B, inverse, first, second, h, along, across,
+):  # fmt: skip
     """Select entries of ``H^{-1}``, from ``inverse = S^{-1}``.
 
     Fills ``first`` (blocks of the largest factor), ``second`` (rows at the pattern), and for
@@ -199,7 +239,9 @@ def select(
     """
     q, s = a.shape[0], c.shape[0]
     for g in range(starts.size - 1):
-        level_inverse(R, B, inverse, begins, others, g, first, second, q)
+        level_inverse(
+            R, B, inverse, begins, others, slots, slot_starts, size, g, first, second, q
+        )  # fmt: skip
         for d in range(q):
             solve_right(R, g, first, d, q)
         for d in range(q):
@@ -222,7 +264,11 @@ def select(
                 for d in range(q):
                     value += second[meets[j, k], d] * a[d, j]
                 for m in range(s):
-                    value += symmetric(inverse, columns[j, k], columns[j, m]) * c[m, j]
+                    entry = symmetric(
+                        inverse, slots, slot_starts, others, size, g, begins[g],
+                        meets[j, k], meets[j, m],
+                    )  # fmt: skip
+                    value += entry * c[m, j]
                 across[k, j] = value
                 h[j] += c[k, j] * value
 
@@ -246,54 +292,50 @@ class BlockedCholesky:
         Of the factors.
     q
         Effects of one level of the largest factor.
+
+    Attributes
+    ----------
+    schur
+        The Schur complement of the other effects, its factor and inverse.
+    first
+        Blocks of ``H^{-1}`` of the largest factor's levels, after ``select_inverse``.
+    h, along, across
+        What ``select`` says, after ``select_inverse``.
     """
 
     def __init__(self, pattern: Pattern, q: int):
-        self.pattern = pattern
-        levels = len(pattern.starts) - 1
-        n, s = pattern.columns.shape
+        self.pattern = p = pattern
+        levels = len(p.starts) - 1
+        n, s = p.columns.shape
+        self.schur: DenseSchur | SparseSchur = (
+            DenseSchur(p.size) if p.sparse is None else SparseSchur(p.sparse, p.begins, p.others)
+        )
         self.A, self.R = np.empty((levels, q, q)), np.empty((levels, q, q))
-        self.B = np.empty((len(pattern.others), q))
-        self.S = np.empty((pattern.size, pattern.size))
-        self.first, self.second = np.empty((levels, q, q)), np.empty((len(pattern.others), q))
+        self.B = np.empty((len(p.others), q))
+        self.first, self.second = np.empty((levels, q, q)), np.empty((len(p.others), q))
         self.h, self.along, self.across = np.empty(n), np.empty((q, n)), np.empty((s, n))
 
     def factorise(self, w, a, c) -> bool:
         """Factor ``H`` at row weights ``w``; False if it is not positive definite."""
-        p = self.pattern
+        p, S = self.pattern, self.schur
+        S.clear()
         failures = assemble(
-            w,
-            a,
-            c,
-            p.starts,
-            p.columns,
-            p.meets,
-            p.begins,
-            p.others,
-            self.A,
-            self.R,
-            self.B,
-            self.S,
-        )
-        if failures or p.size == 0:
-            return failures == 0
-        # row-major lower is column-major upper: no copy
-        upper, info = POTRF(self.S.T, lower=0, clean=0, overwrite_a=1)
-        self.S = upper.T
-        return info == 0
+            w, a, c, p.starts, p.meets, p.begins, p.others, *S.slots, p.size,
+            self.A, self.R, self.B, S.values,
+        )  # fmt: skip
+        return failures == 0 and S.factorise()
 
     def log_determinant(self) -> float:
         """``log |H|``."""
         small = np.log(np.diagonal(self.R, axis1=1, axis2=2)).sum()
-        return float(2.0 * (small + np.log(np.diagonal(self.S)).sum()))
+        return float(2.0 * (small + self.schur.log_root()))
 
     def solve(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``H^{-1} (x, z)``; ``x`` of shape ``(levels, q)``, ``z`` for the other effects."""
         p = self.pattern
         x, z = x.copy(), z.copy()
         eliminate(self.R, self.B, p.begins, p.others, x, z)
-        if p.size:
-            z = POTRS(self.S.T, z, lower=0, overwrite_b=1)[0]
+        z = self.schur.solve(z)
         substitute(self.R, self.B, p.begins, p.others, x, z)
         return x, z
 
@@ -301,25 +343,27 @@ class BlockedCholesky:
         """Turn standard normal ``(x, z)``, shaped as in ``solve``, into ``N(0, H^{-1})``."""
         p = self.pattern
         x, z = x.copy(), z.copy()
-        if p.size:
-            z = solve_triangular(self.S.T, z, lower=False, check_finite=False)
+        z = self.schur.scatter(z)
         substitute(self.R, self.B, p.begins, p.others, x, z)
         return x, z
 
     def select_inverse(self, a, c) -> None:
-        """Form the entries of ``H^{-1}`` at the pattern.
-
-        ``first`` holds the blocks of the largest factor, ``inverse`` the lower triangle of
-        ``S^{-1}``; ``h, along, across`` hold what ``select`` says.
-        """
-        p = self.pattern
-        self.inverse = self.S
-        if p.size:
-            self.inverse = POTRI(self.S.T, lower=0)[0].T  # its lower triangle
+        """Form the entries of ``H^{-1}`` at the pattern."""
+        p, S = self.pattern, self.schur
+        S.invert()
         select(
-            a, c, p.starts, p.columns, p.meets, p.begins, p.others, self.R, self.B, self.inverse,
-            self.first, self.second, self.h, self.along, self.across,
+            a, c, p.starts, p.meets, p.begins, p.others, *S.slots, p.size,
+            self.R, self.B, S.inverse, self.first, self.second, self.h, self.along, self.across,
         )  # fmt: skip
 
+    def other_blocks(self, low: int, levels: int, q: int) -> np.ndarray:
+        """Blocks of ``H^{-1}`` of another factor, ``(levels, q, q)``, after ``select_inverse``.
 
-KERNELS = (assemble, eliminate, substitute, select)
+        Its effects are ``low, low + 1, …`` among the others, level by level.
+        """
+        place = self.pattern.position[low : low + levels * q].reshape(levels, q)
+        i, k = place[:, :, None], place[:, None, :]
+        return self.schur.entries(np.maximum(i, k), np.minimum(i, k))
+
+
+KERNELS = (assemble, eliminate, substitute, select, spread_out, gather, *schur.KERNELS)

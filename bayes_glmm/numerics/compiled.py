@@ -23,6 +23,7 @@ import llvmlite.binding as llvm
 import numba
 from numba import types
 from numba.core import config as numba_config
+from numba.experimental.function_type import _get_wrapper_address
 from platformdirs import user_cache_path
 
 logger = logging.getLogger("bayes_glmm")
@@ -119,6 +120,35 @@ def compile_function(function, signature):
         return numba.njit(signature, **OPTIONS)(function)
     with _numba_cache(folder):
         return numba.njit(signature, cache=True, **OPTIONS)(function)
+
+
+class FirstClass(types.WrapperAddressProtocol):
+    """A compiled function that kernels take as an argument.
+
+    Numba looks the machine address of a plain compiled function up at every call of a kernel,
+    which takes longer than a small kernel; here it is looked up once.
+
+    Parameters
+    ----------
+    function
+        Compiled for one signature.
+    """
+
+    def __init__(self, function):
+        (self._signature,) = function.nopython_signatures
+        self._function = function
+        self._address = _get_wrapper_address(function, self._signature)
+
+    def __wrapper_address__(self):
+        return self._address
+
+    def signature(self):
+        """Signature it was compiled for."""
+        return self._signature
+
+    def __call__(self, *arguments):
+        """Run the compiled function."""
+        return self._function(*arguments)
 
 
 class Kernel:

@@ -15,11 +15,10 @@ formulas of ``quadrature`` at one node, ``Q = -H^{-1}/2``.
 
 import numpy as np
 
-from .cholesky import KERNELS, BlockedCholesky, make_pattern
+from .cholesky import KERNELS, BlockedCholesky, gather, make_pattern, spread_out
 from .pieces import Pieces
 from .small import NEWTON_DECREMENT, NEWTON_ROUGH, NEWTON_ROUNDS, STALLED
 
-LARGE = 150  # order of the dense part from which its factor is used more than once
 QUICK = 0.01  # fall of the Newton decrement that an old factor must bring
 
 
@@ -52,6 +51,7 @@ class Laplace:
         self.z = np.zeros(self.pattern.size)  # and the others
         self.rows = np.empty((4, len(y)))
         self.factored = self.proper = False
+        self.index = np.array(ranked[0].index, np.int64)
 
     def use_nodes(self, nodes: int) -> None:
         """Only one node is offered."""
@@ -65,28 +65,26 @@ class Laplace:
 
     def spread_out(self, a, c, x, z) -> np.ndarray:
         """Give ``A (x, z)``: effects to rows, ``(n,)``."""
-        eta = np.einsum("dj,jd->j", a, x[self.ranked[0].index])
-        return eta + np.einsum("kj,jk->j", c, z[self.pattern.columns])
+        out = np.zeros(len(self.y))
+        spread_out(a, c, self.index, self.pattern.columns, x, z, out)
+        return out
 
     def gather(self, a, c, values) -> tuple[np.ndarray, np.ndarray]:
         """Give ``A' values``: rows to effects."""
-        first = self.ranked[0]
-        x = np.stack([np.bincount(first.index, row * values, first.levels) for row in a], axis=1)
-        if not self.pattern.size:
-            return x, np.zeros(0)
-        weights = (c * values).T.ravel()
-        return x, np.bincount(self.pattern.columns.ravel(), weights, self.pattern.size)
+        x, z = np.zeros_like(self.x), np.zeros_like(self.z)
+        gather(a, c, self.index, self.pattern.columns, values, x, z)
+        return x, z
 
     def find_mode(self, base, dispersion: float, a, c) -> bool:
         """Newton's method for the joint mode, steps halved until the integrand rises.
 
-        Where the dense part is large the last factor of ``H`` serves as long as it brings the
+        Where factoring ``H`` is much work its last factor serves as long as it brings the
         mode nearer quickly. On return ``rows`` holds the density and its derivatives and
         ``cholesky`` the factor of ``H`` at the mode. False where it was not found.
         """
         x, z, best, decrement = self.x, self.z, -np.inf, np.inf
         step: tuple[np.ndarray, np.ndarray] = np.zeros_like(x), np.zeros_like(z)
-        reuse = self.factored and self.pattern.size >= LARGE
+        reuse = self.factored and self.cholesky.schur.costly
         self.factored = False
         for _ in range(NEWTON_ROUNDS):
             eta = base + self.spread_out(a, c, x, z)
@@ -114,7 +112,7 @@ class Laplace:
                 self.factored = self.proper if fresh else self.factorise(a, c) and self.proper
                 return self.factored
             # a factor just made serves the next step too, if there is a large one to save
-            reuse = self.pattern.size >= LARGE and self.proper
+            reuse = self.cholesky.schur.costly and self.proper
             reuse = reuse and (fresh or decrement < QUICK * last)
             x, z = x + step[0], z + step[1]
         return False
@@ -173,15 +171,12 @@ class Laplace:
 
     def conditional(self, factors) -> list[tuple[np.ndarray, np.ndarray]]:
         """Modes of ``b = L u`` and their SDs from ``H^{-1}``, the largest factor first."""
-        inverse, cut = [self.cholesky.first], 0
-        modes = [self.x]
+        inverse, modes, low = [self.cholesky.first], [self.x], 0
         for f in self.ranked[1:]:
-            size = f.levels * f.q
-            part = self.cholesky.inverse[cut : cut + size, cut : cut + size]
-            blocks = np.einsum("gdge->gde", part.reshape(f.levels, f.q, f.levels, f.q))
-            inverse.append(np.tril(blocks) + np.tril(blocks, -1).swapaxes(1, 2))
-            modes.append(self.z[cut : cut + size].reshape(f.levels, f.q))
-            cut += size
+            inverse.append(self.cholesky.other_blocks(low, f.levels, f.q))
+            high = low + f.levels * f.q
+            modes.append(self.z[self.pattern.position[low:high]].reshape(f.levels, f.q))
+            low = high
         out = []
         for L, u, block in zip(factors, modes, inverse, strict=True):
             covariance = L @ block @ L.T
@@ -198,7 +193,8 @@ class Laplace:
                 rng.standard_normal((first.levels, first.q)), rng.standard_normal(cuts[-1])
             )
             ends = zip(rest, cuts, cuts[1:], strict=False)
-            parts = [z[a:b].reshape(f.levels, f.q) for f, a, b in ends]
+            place = self.pattern.position
+            parts = [z[place[a:b]].reshape(f.levels, f.q) for f, a, b in ends]
             for kept, L, u in zip(out, factors, [x, *parts], strict=True):
                 kept[k] = u @ L.T
         return out
