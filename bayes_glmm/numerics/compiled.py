@@ -22,8 +22,10 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from numba import types
+from numba.core import cgutils
 from numba.core import config as numba_config
-from numba.experimental.function_type import _get_wrapper_address
+from numba.experimental.function_type import FunctionModel, _get_wrapper_address
+from numba.extending import NativeValue, register_model, typeof_impl, unbox
 from platformdirs import user_cache_path
 
 logger = logging.getLogger("bayes_glmm")
@@ -40,9 +42,49 @@ Matrix = types.float64[:, ::1]
 Cube = types.float64[:, :, ::1]
 Indices = types.int64[::1]
 IndexTable = types.int64[:, ::1]
-# of the functions in bind.Blocks, and their type as arguments of kernels
+
+
+class BlockType(types.FunctionType):
+    """The type of ``FirstClass`` functions as arguments of kernels."""
+
+
+# of the functions in bind.Blocks
 BLOCK_SIGNATURE = types.void(Vector, Vector, Vector, Real, Integer, Integer, Matrix)
-Block = types.FunctionType(BLOCK_SIGNATURE)
+Block = BlockType(BLOCK_SIGNATURE)
+register_model(BlockType)(FunctionModel)
+
+
+class FirstClass:
+    """A compiled function of signature ``BLOCK_SIGNATURE`` that kernels take as an argument.
+
+    For a plain compiled function Numba looks type and address up at every call of a kernel,
+    which takes longer (.4 ms) than a small kernel runs; here it is done once.
+    """
+
+    def __init__(self, function):
+        self.compiled = function
+        self.address = _get_wrapper_address(function, BLOCK_SIGNATURE)
+
+    def __call__(self, *arguments):
+        """Run the compiled function."""
+        return self.compiled(*arguments)
+
+
+@typeof_impl.register(FirstClass)
+def type_of_first_class(function, context):
+    """Tell Numba the type of a ``FirstClass``."""
+    return Block
+
+
+@unbox(BlockType)
+def unbox_first_class(kind, function, context):
+    """Hand a kernel the address of a ``FirstClass``."""
+    address = context.pyapi.object_getattr_string(function, "address")
+    struct = cgutils.create_struct_proxy(kind)(context.context, context.builder)
+    struct.c_addr = context.pyapi.long_as_voidptr(address)
+    struct.jit_addr = cgutils.get_null_value(struct.jit_addr.type)
+    context.pyapi.decref(address)
+    return NativeValue(struct._getvalue())
 
 
 @cache
@@ -120,35 +162,6 @@ def compile_function(function, signature):
         return numba.njit(signature, **OPTIONS)(function)
     with _numba_cache(folder):
         return numba.njit(signature, cache=True, **OPTIONS)(function)
-
-
-class FirstClass(types.WrapperAddressProtocol):
-    """A compiled function that kernels take as an argument.
-
-    Numba looks the machine address of a plain compiled function up at every call of a kernel,
-    which takes longer than a small kernel; here it is looked up once.
-
-    Parameters
-    ----------
-    function
-        Compiled for one signature.
-    """
-
-    def __init__(self, function):
-        (self._signature,) = function.nopython_signatures
-        self._function = function
-        self._address = _get_wrapper_address(function, self._signature)
-
-    def __wrapper_address__(self):
-        return self._address
-
-    def signature(self):
-        """Signature it was compiled for."""
-        return self._signature
-
-    def __call__(self, *arguments):
-        """Run the compiled function."""
-        return self._function(*arguments)
 
 
 class Kernel:

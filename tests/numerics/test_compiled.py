@@ -20,7 +20,8 @@ blocks = bind_numba(FAMILIES["gaussian"], LINKS["identity"])
 out = np.zeros((4, 2))
 blocks.density(np.ones(2), np.ones(2), np.zeros(2), 1.0, 0, 2, out)
 assert out[0].tolist() == [-0.5, -0.5]
-print("hits", sum(blocks.density.stats.cache_hits.values()), "folder", compiled.cache_folder())
+hits = blocks.density.compiled.stats.cache_hits
+print("hits", sum(hits.values()), "folder", compiled.cache_folder())
 """
 
 
