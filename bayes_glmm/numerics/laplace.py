@@ -14,12 +14,38 @@ formulas of ``quadrature`` at one node, ``Q = -H^{-1}/2``.
 """
 
 import numpy as np
+from numba import types
 
-from .cholesky import KERNELS, BlockedCholesky, gather, make_pattern, spread_out
+from .cholesky import KERNELS as CHOLESKY_KERNELS
+from .cholesky import BlockedCholesky, gather, make_pattern, spread_out
+from .compiled import IndexTable, Integer, Matrix, Vector, kernel
 from .pieces import Pieces
 from .small import NEWTON_DECREMENT, NEWTON_ROUGH, NEWTON_ROUNDS, STALLED
 
 QUICK = 0.01  # fall of the Newton decrement that an old factor must bring
+
+
+@kernel(
+    types.void(
+        Matrix, IndexTable, Integer, Vector, Vector, Vector, Vector, Vector, Matrix, Matrix
+    )
+)  # fmt: skip
+def factor_gradient(Z, places, low, u, v, t, l1, l2, p, gamma):
+    """Add ``sum_j z_j [t_j u + l'_j v + l''_j p_j]'`` of one factor's effects to ``gamma``.
+
+    The effects of row ``j`` are ``places[j, low:]`` of ``u`` and ``v``; ``p`` holds
+    ``H^{-1} a_j`` at them, one row an effect.
+    """
+    q = Z.shape[0]
+    for e in range(q):
+        for j in range(t.size):
+            place = places[j, low + e]
+            inner = t[j] * u[place] + l1[j] * v[place] + l2[j] * p[low + e, j]
+            for d in range(q):
+                gamma[d, e] += Z[d, j] * inner
+
+
+KERNELS = (*CHOLESKY_KERNELS, factor_gradient)
 
 
 def compile_all() -> None:
@@ -52,6 +78,10 @@ class Laplace:
         self.rows = np.empty((4, len(y)))
         self.factored = self.proper = False
         self.index = np.array(ranked[0].index, np.int64)
+        self.Z = [np.array(f.Z.T, float, order="C") for f in ranked]
+        first = self.index[:, None] * ranked[0].q + np.arange(ranked[0].q)
+        # where each row's effects stand in (x, z)
+        self.places = np.concatenate([first, self.x.size + self.pattern.columns], axis=1)
 
     def use_nodes(self, nodes: int) -> None:
         """Only one node is offered."""
@@ -146,19 +176,14 @@ class Laplace:
 
     def by_factor(self, t, l1, l2, vx, vz) -> list[np.ndarray]:
         """``Gamma_f`` of every factor."""
-        u = self.per_row(self.x, self.z)
-        v = self.per_row(vx, vz)
+        u, v = np.r_[self.x.ravel(), self.z], np.r_[vx.ravel(), vz]
         p = np.concatenate([self.cholesky.along, self.cholesky.across])
-        inner = t * u + l1 * v + l2 * p
-        cuts = np.cumsum([0, *(f.q for f in self.ranked)])
-        return [
-            f.Z.T @ inner[low:high].T
-            for f, low, high in zip(self.ranked, cuts, cuts[1:], strict=False)
-        ]
-
-    def per_row(self, x, z) -> np.ndarray:
-        """Effects of each row's levels, one row of the result an effect."""
-        return np.concatenate([x[self.ranked[0].index].T, z[self.pattern.columns].T])
+        gammas, low = [], 0
+        for Z, f in zip(self.Z, self.ranked, strict=True):
+            gammas.append(np.zeros((f.q, f.q)))
+            factor_gradient(Z, self.places, low, u, v, t, l1, l2, p, gammas[-1])
+            low += f.q
+        return gammas
 
     def by_dispersion(self, base, dispersion, a, c, shift) -> float:
         """Give the derivative by log dispersion."""
