@@ -84,6 +84,14 @@ def test_sparse_complement_is_the_dense_one(make, kind, q):
     solved = np.linalg.solve(H, right)
     np.testing.assert_allclose(np.r_[x[:, 0], z[pattern.position]], solved, atol=1e-11)
 
+    # R^{-T} R^{-1} = H^{-1}, column by column
+    order = np.r_[np.arange(levels), levels + pattern.position]
+    root = np.empty_like(H)
+    for k, unit in enumerate(np.eye(len(H))):
+        x, z = chol.scatter(unit[:levels, None], unit[levels:])
+        root[:, k] = np.r_[x[:, 0], z][order]
+    np.testing.assert_allclose(root @ root.T, np.linalg.inv(H), atol=1e-11)
+
     # the selected inverse
     inverse = np.linalg.inv(H)
     chol.select_inverse(a, c)
