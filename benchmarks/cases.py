@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import bayes_glmm as bg
 
-from .frames import SIMULATED
+from .frames import CROSSED, NESTED, SIMULATED
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,16 @@ def simulated(groups: int) -> Problem:
     return Problem(f"{SIMULATED}-{groups}", "y", "x + z", ("g",), "bernoulli")
 
 
+def crossed(rows: int) -> Problem:
+    """Return the problem of two crossed factors with that many rows."""
+    return Problem(f"{CROSSED}-{rows}", "y", "x", ("g", "h"), "bernoulli")
+
+
+def nested(rows: int) -> Problem:
+    """Return the problem of three nested factors with that many rows."""
+    return Problem(f"{NESTED}-{rows}", "y", "x", ("g", "h", "k"), "bernoulli")
+
+
 def cases(quick: bool) -> list[Case]:
     """List what is timed with maximum likelihood, quasi-likelihood and estimating equations."""
     return quick_cases() if quick else all_cases()
@@ -79,7 +89,7 @@ def all_cases() -> list[Case]:
     return [
         Case(CBPP, bg.GLM()),
         Case(large, bg.GLM()),
-        *[Case(problem, LAPLACE) for problem in (*small, GROUSE, large)],
+        *[Case(problem, LAPLACE) for problem in (*small, GROUSE, large, crossed(10_000), nested(10_000))],
         *[Case(problem, bg.ML(nodes=25)) for problem in (CBPP, BACTERIA, EPIL, OHIO)],
         Case(TOENAIL, bg.ML(nodes=21)),
         Case(large, bg.ML(nodes=9)),
@@ -95,7 +105,7 @@ def quick_cases() -> list[Case]:
     large = simulated(2_000)
     return [
         Case(CBPP, bg.GLM()),
-        *[Case(problem, LAPLACE) for problem in (CBPP, TOENAIL, GROUSE)],
+        *[Case(problem, LAPLACE) for problem in (CBPP, TOENAIL, GROUSE, crossed(10_000))],
         Case(TOENAIL, bg.ML(nodes=21)),
         Case(large, bg.ML(nodes=9)),
         Case(EPIL, PQL),

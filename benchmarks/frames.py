@@ -8,18 +8,21 @@ import pandas as pd
 
 import bayes_glmm as bg
 
-SIMULATED = "simulated"
+SIMULATED, CROSSED, NESTED = "simulated", "crossed", "nested"
 
 
 @cache
 def frame(name: str) -> pd.DataFrame:
     """Return a data set by name; ``simulated-20000`` has 20,000 groups of five rows.
 
+    ``crossed-10000`` and ``nested-10000`` have 10,000 rows.
+
     cbpp gets the column ``healthy``, because the package glmm takes column names only inside
     ``cbind()``.
     """
-    if name.startswith(SIMULATED):
-        return simulated_clusters(int(name.split("-")[1]))
+    kind, _, size = name.partition("-")
+    if kind in MAKERS:
+        return MAKERS[kind](int(size))
     data = bg.load_dataset(name)
     return data.assign(healthy=data["size"] - data["incidence"]) if name == "cbpp" else data
 
@@ -33,6 +36,38 @@ def simulated_clusters(groups: int, rows: int = 5, seed: int = 1) -> pd.DataFram
     eta = -0.5 + 0.5 * x + 0.3 * z + rng.normal(size=groups)[g]
     y = (rng.random(g.size) < 1 / (1 + np.exp(-eta))).astype(int)
     return pd.DataFrame({"y": y, "x": x, "z": z, "g": g})
+
+
+def simulated_crossed(rows: int, seed: int = 1) -> pd.DataFrame:
+    """Simulate two crossed factors: a level of ``g`` per 20 rows, 100 levels of ``h``."""
+    rng = np.random.default_rng(seed)
+    g, h = rng.integers(rows // 20, size=rows), rng.integers(100, size=rows)
+    eta = rng.normal(size=rows // 20)[g] + 0.7 * rng.normal(size=100)[h]
+    return _binary(rng, eta, {"g": g, "h": h})
+
+
+def simulated_nested(rows: int, seed: int = 1) -> pd.DataFrame:
+    """Simulate three nested factors: five rows a ``g``, ten ``g`` an ``h``, twenty ``h`` a ``k``."""
+    rng = np.random.default_rng(seed)
+    g = np.arange(rows) // 5
+    h, k = g // 10, g // 200
+    sizes = [int(f[-1]) + 1 for f in (g, h, k)]
+    effects = [
+        sd * rng.normal(size=m)[f]
+        for sd, m, f in zip((1.0, 0.5, 0.5), sizes, (g, h, k), strict=True)
+    ]
+    return _binary(rng, np.sum(effects, axis=0), {"g": g, "h": h, "k": k})
+
+
+def _binary(rng, random_part: np.ndarray, groups: dict) -> pd.DataFrame:
+    """Draw a logistic response with one covariate."""
+    x = rng.normal(size=len(random_part))
+    eta = -0.5 + 0.5 * x + random_part
+    y = (rng.random(len(x)) < 1 / (1 + np.exp(-eta))).astype(int)
+    return pd.DataFrame({"y": y, "x": x, **groups})
+
+
+MAKERS = {SIMULATED: simulated_clusters, CROSSED: simulated_crossed, NESTED: simulated_nested}
 
 
 def factors(data: pd.DataFrame) -> dict[str, list[str]]:
