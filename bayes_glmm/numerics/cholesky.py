@@ -82,12 +82,47 @@ def meeting(first, table: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray
 
 
 @helper
-def place(slots, slot_starts, others, size, g, begin, i, k):
-    """Where the Schur complement's entry of level ``g``'s effects ``i >= k`` stands."""
+def add_block(T, m, begin, others, slots, slot_start, size, S):
+    """Add the lower triangle ``T`` of one level's ``m`` other effects to ``S``, where it stands.
+
+    ``slots`` lists the places of the triangle's entries where ``S`` is sparse.
+    """
     if slots.size:
-        i, k = i - begin, k - begin
-        return slots[slot_starts[g] + i * (i + 1) // 2 + k]
-    return others[i] * size + others[k]
+        at = slot_start
+        for i in range(m):
+            for k in range(i + 1):
+                S[slots[at]] += T[i, k]
+                at += 1
+        return
+    for i in range(m):
+        row = others[begin + i] * size
+        for k in range(i + 1):
+            S[row + others[begin + k]] += T[i, k]
+
+
+@helper
+def take_block(S, begin, m, others, slots, slot_start, size, T):
+    """Copy the entries of ``S`` at one level's ``m`` other effects to both triangles of ``T``."""
+    if slots.size:
+        at = slot_start
+        for i in range(m):
+            for k in range(i + 1):
+                T[i, k] = T[k, i] = S[slots[at]]
+                at += 1
+        return
+    for i in range(m):
+        row = others[begin + i] * size
+        for k in range(i + 1):
+            T[i, k] = T[k, i] = S[row + others[begin + k]]
+
+
+@helper
+def most_met(begins):
+    """Count the other effects that a level meets: the most over the levels."""
+    most = 0
+    for g in range(begins.size - 1):
+        most = max(most, begins[g + 1] - begins[g])
+    return most
 
 
 @kernel(
@@ -111,11 +146,15 @@ def assemble(w, a, c, starts, meets, begins, others, slots, slot_starts, size, A
     Number of levels whose block is not positive definite.
     """
     q, s = a.shape[0], c.shape[0]
-    failures = 0
-    for i in range(B.shape[0]):
-        for d in range(q):
-            B[i, d] = 0.0
+    most, failures = most_met(begins), 0
+    T = np.empty((most, most))
     for g in range(starts.size - 1):
+        begin, m = begins[g], begins[g + 1] - begins[g]
+        for i in range(m):
+            for d in range(q):
+                B[begin + i, d] = 0.0
+            for k in range(i + 1):
+                T[i, k] = 0.0
         for d in range(q):
             for e in range(q):
                 A[g, d, e] = 0.0
@@ -128,23 +167,20 @@ def assemble(w, a, c, starts, meets, begins, others, slots, slot_starts, size, A
                 weighted = w[j] * c[k, j]
                 for d in range(q):
                     B[meets[j, k], d] += weighted * a[d, j]
-                for m in range(s):
-                    if meets[j, m] <= meets[j, k]:
-                        at = place(
-                            slots, slot_starts, others, size, g, begins[g], meets[j, k], meets[j, m]
-                        )
-                        S[at] += weighted * c[m, j]
+                for other in range(s):
+                    if meets[j, other] <= meets[j, k]:
+                        T[meets[j, k] - begin, meets[j, other] - begin] += weighted * c[other, j]
         if not factor(A, g, R, g, q):
             failures += 1
             continue
-        for i in range(begins[g], begins[g + 1]):
+        for i in range(begin, begin + m):
             solve_lower(R, g, B, i, q)
-        for i in range(begins[g], begins[g + 1]):
-            for k in range(begins[g], i + 1):
-                product = 0.0
-                for d in range(q):
-                    product += B[i, d] * B[k, d]
-                S[place(slots, slot_starts, others, size, g, begins[g], i, k)] -= product
+        for i in range(m):
+            for d in range(q):
+                here = B[begin + i, d]
+                for k in range(i + 1):
+                    T[i, k] -= here * B[begin + k, d]
+        add_block(T, m, begin, others, slots, slot_starts[g], size, S)
     return failures
 
 
@@ -170,12 +206,6 @@ def substitute(R, B, begins, others, x, z):
         solve_upper(R, g, x, g, q)
 
 
-@helper
-def symmetric(lower, slots, slot_starts, others, size, g, begin, i, k):
-    """Entry of a symmetric matrix of which the lower triangle is stored."""
-    return lower[place(slots, slot_starts, others, size, g, begin, max(i, k), min(i, k))]
-
-
 @kernel(types.void(Matrix, Matrix, Indices, IndexTable, Matrix, Vector, Vector))
 def spread_out(a, c, index, columns, x, z, out):
     """Add ``A (x, z)`` to ``out``: effects to rows, ``(n,)``."""
@@ -199,8 +229,8 @@ def gather(a, c, index, columns, values, x, z):
 
 
 @helper
-def level_inverse(R, B, inverse, begins, others, slots, slot_starts, size, g, first, second, q):
-    """Blocks of ``H^{-1}`` for level ``g``.
+def level_inverse(R, B, T, begin, m, g, first, second, q):
+    """Blocks of ``H^{-1}`` for level ``g``, given those of ``S^{-1}`` at its ``m`` effects.
 
     ``second[i] = -S^{-1} B~ R^{-1}`` at the pattern and
     ``first[g] = R^{-T} (I + B~' S^{-1} B~) R^{-1}``.
@@ -208,17 +238,16 @@ def level_inverse(R, B, inverse, begins, others, slots, slot_starts, size, g, fi
     for d in range(q):
         for e in range(q):
             first[g, d, e] = 1.0 if d == e else 0.0
-    for i in range(begins[g], begins[g + 1]):
+    for i in range(m):
         for d in range(q):
-            second[i, d] = 0.0
-        for k in range(begins[g], begins[g + 1]):
-            entry = symmetric(inverse, slots, slot_starts, others, size, g, begins[g], i, k)
-            for d in range(q):
-                second[i, d] -= entry * B[k, d]
+            value = 0.0
+            for k in range(m):
+                value -= T[i, k] * B[begin + k, d]
+            second[begin + i, d] = value
         for d in range(q):
             for e in range(q):
-                first[g, d, e] -= B[i, d] * second[i, e]
-        solve_upper(R, g, second, i, q)
+                first[g, d, e] -= B[begin + i, d] * second[begin + i, e]
+        solve_upper(R, g, second, begin + i, q)
 
 
 @kernel(
@@ -238,10 +267,12 @@ def select(
     ``(q, n)``, ``across`` for the others, ``(s, n)``; ``h_j = a_j'H^{-1}a_j``.
     """
     q, s = a.shape[0], c.shape[0]
+    most = most_met(begins)
+    T = np.empty((most, most))
     for g in range(starts.size - 1):
-        level_inverse(
-            R, B, inverse, begins, others, slots, slot_starts, size, g, first, second, q
-        )  # fmt: skip
+        begin, m = begins[g], begins[g + 1] - begins[g]
+        take_block(inverse, begin, m, others, slots, slot_starts[g], size, T)
+        level_inverse(R, B, T, begin, m, g, first, second, q)
         for d in range(q):
             solve_right(R, g, first, d, q)
         for d in range(q):
@@ -263,12 +294,8 @@ def select(
                 value = 0.0
                 for d in range(q):
                     value += second[meets[j, k], d] * a[d, j]
-                for m in range(s):
-                    entry = symmetric(
-                        inverse, slots, slot_starts, others, size, g, begins[g],
-                        meets[j, k], meets[j, m],
-                    )  # fmt: skip
-                    value += entry * c[m, j]
+                for other in range(s):
+                    value += T[meets[j, k] - begin, meets[j, other] - begin] * c[other, j]
                 across[k, j] = value
                 h[j] += c[k, j] * value
 
