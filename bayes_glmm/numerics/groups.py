@@ -77,12 +77,31 @@ def largest_first(factors: list[Factor]) -> list[int]:
     return sorted(range(len(factors)), key=lambda k: -factors[k].levels)
 
 
-def sort_rows(rows: Rows, factors: list[Factor]) -> tuple[Rows, list[Factor]]:
-    """Sort everything stably by the levels of the first factor, unless it is sorted."""
-    index = factors[0].index
-    if np.all(index[1:] >= index[:-1]):
+def parents(finer: Factor, coarser: Factor) -> np.ndarray:
+    """Level of ``coarser`` that each level of ``finer`` lies in; 0 for a level without rows."""
+    parent = np.zeros(finer.levels, np.int64)
+    parent[finer.index] = coarser.index
+    return parent
+
+
+def is_nested(ranked: list[Factor]) -> bool:
+    """Tell whether there are two factors, each level of the first within one of the second.
+
+    Factors that split the rows alike are not: neither is the finer one.
+    """
+    if len(ranked) != 2 or ranked[0].levels == ranked[1].levels:
+        return False
+    finer, coarser = ranked
+    return bool(np.all(parents(finer, coarser)[finer.index] == coarser.index))
+
+
+def sort_rows(
+    rows: Rows, factors: list[Factor], keys: list[Factor]
+) -> tuple[Rows, list[Factor]]:
+    """Sort everything stably by the levels of ``keys``, the first key first, unless sorted."""
+    order = np.lexsort([f.index for f in reversed(keys)])
+    if np.all(order[1:] > order[:-1]):
         return rows, factors
-    order = np.argsort(index, kind="stable")
     return rows.take(order), [f.take(order) for f in factors]
 
 

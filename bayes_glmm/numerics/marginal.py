@@ -3,8 +3,8 @@ r"""The marginal log-likelihood of a mixed model and its exact gradient: the one
 .. math:: \ell(\beta, \theta, \log\phi) = \log \int f(y \mid \eta = o + X\beta + Z\Lambda(\theta)u,
    \phi)\, \varphi(u)\, du
 
-One factor: adaptive Gauss-Hermite, any number of nodes. Several factors: Laplace, which is
-one node. Parameters are one vector: ``beta``, then ``theta`` factor by factor, then log
+One factor, or two of which one is nested in the other: adaptive Gauss-Hermite, any number of
+nodes. Other factors: Laplace, which is one node. Parameters are one vector: ``beta``, then ``theta`` factor by factor, then log
 dispersion where the family has one.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .groups import Factor, Rows, largest_first, sort_rows
+from .groups import Factor, Rows, is_nested, largest_first, sort_rows
 from .pieces import Pieces
 
 MOST_DIMENSIONS = 3  # of the product rule
@@ -51,7 +51,13 @@ class NoEffects:
 
 def nodes_allowed(factors: list[Factor]) -> bool:
     """Tell whether more than one node can be used."""
-    return len(factors) == 1 and factors[0].q <= MOST_DIMENSIONS
+    ranked = [factors[k] for k in largest_first(factors)]
+    return (len(factors) == 1 or is_nested(ranked)) and dimensions(factors) <= MOST_DIMENSIONS
+
+
+def dimensions(factors: list[Factor]) -> int:
+    """Dimensions of the product rule: effects of one level of each factor."""
+    return sum(f.q for f in factors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +110,9 @@ class Marginal:
     def __init__(self, blocks, rows: Rows, factors: list[Factor], constant: float, nodes: int = 1):
         self.rank = largest_first(factors)
         ranked = [factors[k] for k in self.rank]
-        if factors:
-            rows, ranked = sort_rows(rows, ranked)
+        self.nested = is_nested(ranked)
+        if factors:  # nested levels by outer, then by inner level
+            rows, ranked = sort_rows(rows, ranked, ranked[::-1] if self.nested else ranked[:1])
         self.rows = Rows(*(np.array(a, float, order="C") for a in vars(rows).values()))
         self.factors = factors
         self.ranked = ranked
@@ -120,6 +127,10 @@ class Marginal:
         y, trials = self.rows.y, self.rows.trials
         if not self.factors:
             return NoEffects(self.blocks, y, trials)
+        if self.nested:
+            from .nested import Nested
+
+            return Nested(self.blocks, y, trials, self.ranked, nodes)
         if nodes_allowed(self.factors):
             from .quadrature import Quadrature
 
@@ -131,7 +142,7 @@ class Marginal:
     @property
     def dense(self) -> int:
         """Rows of the dense matrix that is factored: effects of all factors but the largest."""
-        return sum(f.levels * f.q for f in self.ranked[1:])
+        return 0 if self.nested else sum(f.levels * f.q for f in self.ranked[1:])
 
     def use_nodes(self, nodes: int) -> None:
         """Change the quadrature rule; modes are kept as starts."""
