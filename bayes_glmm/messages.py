@@ -34,7 +34,8 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
     "laplace-only": (
         "note",
         "Laplace approximation (one node) was used: {reason}.",
-        "Quadrature with more nodes is offered for one grouping factor with up to three effects.",
+        "Quadrature with more nodes is offered for one grouping factor or two nested ones, with up "
+        "to three effects together.",
         "With few or binary observations per level the Laplace SDs are biased; compare with NUTS.",
     ),
     "nodes-too-few": (
@@ -42,6 +43,12 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "The log-likelihood still moves by {change:.1e} when the nodes are raised to {nodes}.",
         "The integrand is far from gaussian: few observations per level or a large SD.",
         "Give ML(nodes=…) more nodes, or compare with NUTS.",
+    ),
+    "nodes-too-costly": (
+        "warning",
+        "Quadrature stopped at {nodes} nodes per effect; {moved}.",
+        "With so many rows, {after} nodes per effect take seconds for every evaluation.",
+        "Ask for ML(nodes={after}) if the time is no matter, or compare with Laplace and NUTS.",
     ),
     "zero-variance": (
         "note",

@@ -74,8 +74,10 @@ class ML(Method):
     ----------
     nodes
         Nodes per random effect, or "auto": raised until two successive rises leave the
-        log-likelihood within ``tolerance``. Served for one grouping factor with up to three
-        effects per level; other models are served with one node.
+        log-likelihood within ``tolerance``, as far as the data are not too large for it.
+        Served for one grouping factor, or two of which one is nested in the other
+        (``(1 | a/b)``), with up to three effects together; other models are served with one
+        node.
     tolerance
         Change of the log-likelihood accepted by "auto".
     """

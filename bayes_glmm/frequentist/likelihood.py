@@ -81,8 +81,8 @@ class Likelihood:
     def of(cls, model, nodes: int = 1) -> "Likelihood":
         """Return the likelihood of a GLMM."""
         d = model.design
-        factors = [Factor(g.index, g.Z, g.n_levels, Covariance(g.blocks)) for g in d.groups]
-        return cls(model.family, model.link, Rows(d.y, d.trials, d.offset, d.X), factors, nodes)
+        rows = Rows(d.y, d.trials, d.offset, d.X)
+        return cls(model.family, model.link, rows, factors_of(model), nodes)
 
     def with_rows(self, rows: Rows) -> "Likelihood":
         """Return the likelihood of other rows with the same grouping."""
@@ -316,6 +316,11 @@ class Likelihood:
         outer[held] = np.nan
         outer[:, held] = np.nan
         return Maximum(self.outer(x), outer, optimum, zero, covariance is not None)
+
+
+def factors_of(model) -> list[Factor]:
+    """Give the grouping factors of a GLMM in the order of its terms."""
+    return [Factor(g.index, g.Z, g.n_levels, Covariance(g.blocks)) for g in model.design.groups]
 
 
 def start_of_factor(factor: Factor, scores, weights, shares: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 r"""ML(): maximum likelihood by adaptive Gauss-Hermite quadrature; one node is Laplace.
 
-One factor with up to three effects is integrated by quadrature, several factors by Laplace.
+One factor, or two nested ones, with up to three effects together are integrated by
+quadrature, other factors by Laplace.
 Standard errors come from the observed information, by differences of the exact gradient.
 """
 
@@ -13,14 +14,18 @@ from scipy.linalg import block_diag
 from ..fit import Fit, GroupEffects, Seconds, Variance, components_of, datatree_name
 from ..messages import Message, message
 from ..methods import ML, NotServedError
-from .likelihood import Likelihood, Maximum
+from ..numerics.groups import by_size, is_nested
+from ..numerics.marginal import dimensions, nodes_allowed
+from .likelihood import Likelihood, Maximum, factors_of
 
-# nodes per effect tried by "auto", by number of effects; odd, so that the mode is a node
+# nodes per effect tried by "auto", by dimensions (effects of one level of each factor
+# together); odd, so that the mode is a node
 LADDERS = {
     1: (9, 15, 25, 35, 51, 71, 101, 151, 201),
     2: (5, 9, 15, 21, 31, 41),
     3: (5, 7, 9, 11, 15),
 }
+MOST_DENSITIES = 2e8  # rows times nodes of one likelihood by "auto": about a second
 
 
 def fit(model, method: ML) -> Fit:
@@ -67,22 +72,36 @@ def check(model, method: ML) -> None:
     if method.nodes not in ("auto", 1) and not quadrature_serves(model):
         raise NotServedError(
             f"ML(nodes={method.nodes}) got {several(model)}: more than one node is offered for "
-            "one grouping factor with up to three effects; use ML(nodes=1) (Laplace) or NUTS()."
+            "one grouping factor or two nested ones, with up to three effects together; use "
+            "ML(nodes=1) (Laplace) or NUTS()."
         )
 
 
 def several(model) -> str:
     """Say why only Laplace serves."""
-    groups = model.design.groups
-    if len(groups) > 1:
-        return f"{len(groups)} grouping factors ({', '.join(g.group for g in groups)})"
-    return f"{groups[0].q} effects per level of {groups[0].group!r}"
+    groups, factors = model.design.groups, factors_of(model)
+    names = ", ".join(g.group for g in groups)
+    if len(groups) == 1:
+        return f"{groups[0].q} effects per level of {groups[0].group!r}"
+    if is_nested(by_size(factors)):
+        return f"2 nested grouping factors ({names}) with {dimensions(factors)} effects together"
+    crossed = ", neither nested in the other" if len(groups) == 2 else ""
+    return f"{len(groups)} grouping factors ({names}){crossed}"
 
 
 def quadrature_serves(model) -> bool:
     """Tell whether more than one node can be used."""
-    groups = model.design.groups
-    return len(groups) == 1 and groups[0].q in LADDERS
+    factors = factors_of(model)
+    return nodes_allowed(factors) and dimensions(factors) in LADDERS
+
+
+def ladder(model) -> tuple[int, ...]:
+    """Nodes per effect that "auto" may try; empty where only one node is served."""
+    if not quadrature_serves(model) or exactly_gaussian(model):
+        return ()
+    effects = dimensions(factors_of(model))
+    rows = len(model.design.y)
+    return tuple(k for k in LADDERS[effects] if rows * k**effects <= MOST_DENSITIES)
 
 
 def exactly_gaussian(model) -> bool:
@@ -95,10 +114,15 @@ def compile_kernels(model) -> None:
     from ..numerics.bind import bind_numba
 
     bind_numba(model.family, model.link)
-    if quadrature_serves(model):
+    factors = factors_of(model)
+    if is_nested(by_size(factors)):
+        from ..numerics.nested_integral import integrate_nested
+
+        integrate_nested.compiled  # noqa: B018
+    elif nodes_allowed(factors):
         from ..numerics.quadrature import integrate_scalar, integrate_vector
 
-        kernel = integrate_scalar if model.design.groups[0].q == 1 else integrate_vector
+        kernel = integrate_scalar if factors[0].q == 1 else integrate_vector
         kernel.compiled  # noqa: B018
     else:
         from ..numerics.laplace import compile_all
@@ -114,7 +138,8 @@ def search(model, method: ML, likelihood: Likelihood):
     maximum, nodes, table, messages
         ``table`` has one row a fit: nodes, log-likelihood, SDs.
     """
-    if method.nodes != "auto" or not quadrature_serves(model) or exactly_gaussian(model):
+    rungs = ladder(model)
+    if method.nodes != "auto" or not rungs:
         nodes = 1 if method.nodes == "auto" else method.nodes
         likelihood.use_nodes(nodes)
         maximum = likelihood.maximise()
@@ -124,9 +149,8 @@ def search(model, method: ML, likelihood: Likelihood):
             node_table(model, likelihood, [(nodes, maximum)]),
             laplace_note(model, method),
         )
-    ladder = LADDERS[model.design.groups[0].q]
     tried: list[tuple[int, Maximum]] = []
-    for nodes in ladder:
+    for nodes in rungs:
         likelihood.use_nodes(nodes)
         warm = {}
         if tried and tried[-1][1].proper:
@@ -136,15 +160,30 @@ def search(model, method: ML, likelihood: Likelihood):
         changes = np.abs(np.diff([m.loglik for _, m in tried[-3:]]))
         if len(changes) == 2 and np.all(changes < method.tolerance):
             return tried[-1][1], nodes, node_table(model, likelihood, tried), []
-    note = message("nodes-too-few", change=changes[-1], nodes=ladder[-1])
-    return tried[-1][1], ladder[-1], node_table(model, likelihood, tried), [note]
+    note = unsettled(model, rungs, changes)
+    return tried[-1][1], rungs[-1], node_table(model, likelihood, tried), [note]
+
+
+def unsettled(model, rungs: tuple[int, ...], changes: np.ndarray) -> Message:
+    """Say that the log-likelihood still moves, or was not followed further for its cost."""
+    effects = dimensions(factors_of(model))
+    if rungs == LADDERS[effects]:
+        return message("nodes-too-few", change=changes[-1], nodes=rungs[-1])
+    moved = "no other rule was tried"
+    if len(changes):
+        moved = f"from the rule before, the log-likelihood moved by {changes[-1]:.1e}"
+    after = LADDERS[effects][len(rungs)]
+    return message("nodes-too-costly", nodes=rungs[-1], after=after, moved=moved)
 
 
 def laplace_note(model, method: ML) -> list[Message]:
     """Say that "auto" came down to one node, where that is an approximation."""
     if method.nodes != "auto" or exactly_gaussian(model):
         return []
-    return [message("laplace-only", reason=f"the model has {several(model)}")]
+    reason = f"the model has {several(model)}"
+    if quadrature_serves(model):
+        reason = f"{len(model.design.y):,} rows are too many for more nodes unasked"
+    return [message("laplace-only", reason=reason)]
 
 
 def node_table(model, likelihood: Likelihood, tried: list[tuple[int, Maximum]]) -> pd.DataFrame:

@@ -77,6 +77,11 @@ def largest_first(factors: list[Factor]) -> list[int]:
     return sorted(range(len(factors)), key=lambda k: -factors[k].levels)
 
 
+def by_size(factors: list[Factor]) -> list[Factor]:
+    """Give the factors in the order of ``largest_first``."""
+    return [factors[k] for k in largest_first(factors)]
+
+
 def parents(finer: Factor, coarser: Factor) -> np.ndarray:
     """Level of ``coarser`` that each level of ``finer`` lies in; 0 for a level without rows."""
     parent = np.zeros(finer.levels, np.int64)
@@ -95,9 +100,7 @@ def is_nested(ranked: list[Factor]) -> bool:
     return bool(np.all(parents(finer, coarser)[finer.index] == coarser.index))
 
 
-def sort_rows(
-    rows: Rows, factors: list[Factor], keys: list[Factor]
-) -> tuple[Rows, list[Factor]]:
+def sort_rows(rows: Rows, factors: list[Factor], keys: list[Factor]) -> tuple[Rows, list[Factor]]:
     """Sort everything stably by the levels of ``keys``, the first key first, unless sorted."""
     order = np.lexsort([f.index for f in reversed(keys)])
     if np.all(order[1:] > order[:-1]):

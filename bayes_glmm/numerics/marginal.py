@@ -4,8 +4,10 @@ r"""The marginal log-likelihood of a mixed model and its exact gradient: the one
    \phi)\, \varphi(u)\, du
 
 One factor, or two of which one is nested in the other: adaptive Gauss-Hermite, any number of
-nodes. Other factors: Laplace, which is one node. Parameters are one vector: ``beta``, then ``theta`` factor by factor, then log
-dispersion where the family has one.
+nodes. Other factors: Laplace, which is one node.
+
+Parameters are one vector: ``beta``, then ``theta`` factor by factor, then log dispersion where
+the family has one.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .groups import Factor, Rows, is_nested, largest_first, sort_rows
+from .groups import Factor, Rows, by_size, is_nested, largest_first, sort_rows
 from .pieces import Pieces
 
 MOST_DIMENSIONS = 3  # of the product rule
@@ -51,8 +53,8 @@ class NoEffects:
 
 def nodes_allowed(factors: list[Factor]) -> bool:
     """Tell whether more than one node can be used."""
-    ranked = [factors[k] for k in largest_first(factors)]
-    return (len(factors) == 1 or is_nested(ranked)) and dimensions(factors) <= MOST_DIMENSIONS
+    served = len(factors) == 1 or is_nested(by_size(factors))
+    return served and dimensions(factors) <= MOST_DIMENSIONS
 
 
 def dimensions(factors: list[Factor]) -> int:

@@ -254,7 +254,12 @@ def integrate_nested(
     step_u, m_u, K = np.empty((q, levels)), np.empty((q, levels)), np.empty((q, p, levels))
     T, omega, level = np.empty((q, q, levels)), np.empty(levels), np.empty(levels)
     N, sums = np.empty((q, q, levels)), np.empty((2 + q + q * q, levels))
-    v, s, step_v, m_v = np.empty((p, size)), np.empty((p, size)), np.empty((p, size)), np.empty((p, size))
+    v, s, step_v, m_v = (
+        np.empty((p, size)),
+        np.empty((p, size)),
+        np.empty((p, size)),
+        np.empty((p, size)),
+    )
     Tv, Q, best = np.empty((p, p, size)), np.empty((p, p, size)), np.empty(size)
     last_decrement, outer_level = np.empty(size), np.empty(size)
     # sums over the outer nodes: by inner level and by outer group
@@ -499,8 +504,6 @@ def integrate_nested(
                             variance += T[b, d, i] * T[b, e, i]
                         for b in range(p):
                             for h in range(p):
-                                variance += (
-                                    K[d, b, i] * covariance_outer[g0 + g, b, h] * K[e, h, i]
-                                )
+                                variance += K[d, b, i] * covariance_outer[g0 + g, b, h] * K[e, h, i]
                         covariance_inner[i0 + i, d, e] = variance
     return failures

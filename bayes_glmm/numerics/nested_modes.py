@@ -1,10 +1,10 @@
-"""Joint modes of two nested levels: Newton's method on curvature of arrow shape.
+r"""Joint modes of two nested levels: Newton's method on curvature of arrow shape.
 
 Arrays over inner levels and outer groups have the level as their last axis; rows of ``a`` are
 ``A_j``, first the ``q`` inner effects, then the outer ones. With ``H_ii = R_ii R_ii'``,
 
-.. math:: T_i = R_{ii}^{-1}, \\quad K_i = H_{ii}^{-1} H_{iv}, \\quad
-   T_v = \\mathrm{chol}\\bigl(H_{vv} - \\sum_i H_{vi} K_i\\bigr)^{-1}
+.. math:: T_i = R_{ii}^{-1}, \quad K_i = H_{ii}^{-1} H_{iv}, \quad
+   T_v = \mathrm{chol}\bigl(H_{vv} - \sum_i H_{vi} K_i\bigr)^{-1}
 
 are all that is kept of the Cholesky factor of ``H``: it has no entries outside the arrow.
 """

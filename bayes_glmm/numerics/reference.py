@@ -1,11 +1,13 @@
-"""The kernels of ``quadrature`` in plain NumPy, one group at a time: their twin in the tests.
+"""The kernels of ``quadrature`` and ``nested`` in plain NumPy: their twin in the tests.
 
-Written from the formulas of the docstring of ``quadrature``, for any number of effects.
+Written from the formulas of the docstring of ``quadrature``, for any number of effects of one
+group; a group of two nested levels is one group with the effects of all its inner levels.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from .quadrature import gauss_hermite
 
@@ -109,3 +111,33 @@ def integrate_group(bound, y, trials, base, dispersion, Z, L, nodes: int) -> Gro
     by_dispersion = omega @ np.array([spread(e)[0].sum() for e in eta])
     by_dispersion += d_mode[1] @ (a @ v) - d_mode[2] @ form
     return GroupIntegral(float(value), omega @ score + net, gamma, float(by_dispersion), m)
+
+
+def integrate_nested_group(
+    bound, y, trials, base, dispersion, inner, Z, L, nodes: int
+) -> tuple[GroupIntegral, list[np.ndarray]]:
+    """Integrate one outer group over the full product rule, ``nodes^(m q + p)`` nodes.
+
+    Parameters
+    ----------
+    bound, y, trials, base, dispersion, nodes
+        As in ``integrate_group``.
+    inner
+        Inner level of each row, ``0 .. m - 1``, ``(rows,)``.
+    Z, L
+        Columns and factor of the inner and of the outer effects: pairs.
+
+    Returns
+    -------
+    integral, gammas
+        The derivatives by the two factors are sums of blocks of ``integral.gamma``.
+    """
+    (Z_inner, Z_outer), (L_inner, L_outer) = Z, L
+    m, q = int(inner.max()) + 1, Z_inner.shape[1]
+    own = np.arange(m)[:, None] == inner
+    spread_out = [np.where(mine[:, None], Z_inner, 0.0) for mine in own]
+    wide = np.concatenate([*spread_out, Z_outer], axis=1)
+    factor = block_diag(*[L_inner] * m, L_outer)
+    found = integrate_group(bound, y, trials, base, dispersion, wide, factor, nodes)
+    blocks = [found.gamma[i * q : (i + 1) * q, i * q : (i + 1) * q] for i in range(m)]
+    return found, [np.sum(blocks, axis=0), found.gamma[m * q :, m * q :]]

@@ -64,6 +64,34 @@ def several_factors(name, structure, seed=2, n=90):
     return Rows(y, trials, np.zeros(n), X), factors
 
 
+def nested(name, q=1, p=1, sizes=((3, 2), (4, 3), (1,)), seed=3, labels=True):
+    """Rows over two nested factors, the outer one first; ``sizes`` of inner levels by group.
+
+    With ``labels`` the rows and the labels of the levels are in no order.
+    """
+    family, link = pair(name)
+    rng = np.random.default_rng(seed)
+    outer = np.repeat(np.arange(len(sizes)), [sum(s) for s in sizes])
+    inner = np.repeat(np.arange(sum(map(len, sizes))), [k for s in sizes for k in s])
+    n, G, M = len(outer), len(sizes), inner[-1] + 1
+    if labels:
+        order = rng.permutation(n)
+        outer = rng.permutation(G)[outer][order]
+        inner = rng.permutation(M)[inner][order]
+    X = np.c_[np.ones(n), rng.normal(size=n)]
+    Z_outer = np.c_[np.ones(n), rng.normal(size=n)][:, :p]
+    factors = [
+        Factor(outer, Z_outer, G, Covariance((tuple(range(p)),))),
+        Factor(inner, X[:, :q].copy(), M, Covariance((tuple(range(q)),))),
+    ]
+    trials = rng.integers(1, 6, n).astype(float) if family.has_trials else np.ones(n)
+    offset = rng.normal(scale=0.1, size=n)
+    eta = offset + X @ [0.2, -0.4]
+    for f in factors:
+        eta = eta + (f.Z * rng.normal(scale=0.7, size=(f.levels, f.q))[f.index]).sum(axis=1)
+    return Rows(responses(family, link, eta, trials, rng), trials, offset, X), factors
+
+
 def central_differences(function, x, h=1e-4):
     """Five-point differences of a function: error ``h^4 / 30`` times its fifth derivative."""
     out = []
