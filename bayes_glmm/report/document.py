@@ -6,7 +6,7 @@ writers, whatever they contain.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -146,6 +146,7 @@ class Document:
     question: str
     notes: str
     sections: Sequence[Section] = field(default_factory=tuple)
+    tables: Mapping[str, str] = field(default_factory=dict)  # file name -> CSV
 
     def pictures(self) -> list[Picture]:
         """All figures in order, folded ones included."""

@@ -6,12 +6,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..comparison import Comparison
 from .document import Document, Section, safe_names
 from .html import write_html, write_index_html
 from .markdown import write_index_markdown, write_markdown
 from .material import About, Material, attempt
 from .sections import SECTIONS
+
+MORE_TABLES = ("profiles.csv", "ranking.csv")  # written where they could be made
 
 
 def write_report(
@@ -21,10 +25,11 @@ def write_report(
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write ``index.html``, ``report.md`` with ``figures/``, and ``comparison.csv``.
+    """Write ``index.html``, ``report.md`` with ``figures/``, and tables.
 
-    A part that cannot be made is replaced by a sentence that says why, and the rest is
-    written. Each file is written under another name, then renamed.
+    ``comparison.csv``, and where they could be made ``ranking.csv`` and ``profiles.csv``. A
+    part that cannot be made is replaced by a sentence that says why, and the rest is written.
+    Each file is written under another name, then renamed.
 
     Parameters
     ----------
@@ -61,8 +66,11 @@ def write_document(document: Document, comparison: Comparison, out: str | Path) 
     for stale in set((out / "figures").glob("*.png")) - {out / "figures" / n for n in pictures}:
         stale.unlink()
     _replace(out / "report.md", write_markdown(document).encode())
-    table = comparison.to_frame().to_csv(index=False, lineterminator="\n")
-    _replace(out / "comparison.csv", table.encode())
+    tables = {"comparison.csv": _csv(comparison.to_frame())} | dict(document.tables)
+    for name, text in tables.items():
+        _replace(out / name, text.encode())
+    for stale in {out / name for name in MORE_TABLES} - {out / name for name in tables}:
+        stale.unlink(missing_ok=True)
     return _replace(out / "index.html", write_html(document).encode())
 
 
@@ -81,7 +89,12 @@ def make_document(
         material.progress(f"report: {title}")
         blocks = attempt(f"“{title}”", lambda build=build: build(material))
         sections.append(Section(slug, title, blocks))
-    return Document(heading.title, heading.question, heading.notes, safe_names(sections))
+    tables = {k: _csv(pd.concat(v.values())) for k, v in material.tables.items()}
+    return Document(heading.title, heading.question, heading.notes, safe_names(sections), tables)
+
+
+def _csv(frame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def _silent(stage: str) -> None:

@@ -13,12 +13,20 @@ import pandas as pd
 
 from ..comparison import Comparison
 from ..fit import Component, Fit, components_of, datatree_name
+from ..ranking import rank_levels
 from .document import Block, Key, Paragraph
 from .figures.canvas import OTHER, MethodStyle, method_styles
 
 log = logging.getLogger(__name__)
 
 CONDITIONAL, AVERAGED = "conditional", "population-averaged"
+MOST_WORK = 3e8  # rows times nodes of all evaluations of a profile: about half a minute
+EVALUATIONS = 120  # of the likelihood, for one parameter's profile
+RANKED = 20_000_000  # draws times levels of a ranking
+
+
+class TooLargeError(ValueError):
+    """A computation is left out of the report because it would take long."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,11 @@ class Material:
     command: str = ""
     progress: Callable[[str], None] = lambda stage: None
     memory: dict = field(default_factory=dict)
+    tables: dict[str, dict] = field(default_factory=dict)
+
+    def keep(self, file: str, part: str, table: pd.DataFrame) -> None:
+        """Put a table among those written as CSV beside the report, part by part of a file."""
+        self.tables.setdefault(file, {})[part] = table
 
     @property
     def fits(self) -> dict[str, Fit]:
@@ -143,9 +156,37 @@ class Material:
     def profile(self, component: Component, grid: np.ndarray) -> np.ndarray:
         """Profile log-likelihood of a component on a grid, by the likelihood's fit."""
         fit = self._likelihood_fit()
+        refuse_large(fit, 1)
         run = inference().profile
         name = datatree_name(component)
         return self._once(f"profile likelihood of {name}", lambda: run(fit, name, grid))
+
+    def profiles(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Profiles of all parameters of the likelihood's fit, and their 95 % intervals.
+
+        Raises
+        ------
+        TooLargeError
+            If they would take long.
+        NotServedError
+            If the fit has no likelihood to profile.
+        """
+        fit = self._likelihood_fit()
+        refuse_large(fit, len(fit.parameter_names))
+        run = inference()
+        return self._once(
+            "profiles of all parameters",
+            lambda: (run.profile_frame(fit), run.profile_confint(fit)),
+        )
+
+    def ranking(self, label: str, group: str, term: str, top: int) -> pd.DataFrame:
+        """Ranks of a factor's levels by the fit of that label."""
+        levels = next(g.n_levels for g in self.model.design.groups if g.group == group)
+        draws = min(4000, max(500, RANKED // levels))
+        return self._once(
+            f"ranks of {group} ({term}) by {label}",
+            lambda: rank_levels(self.fits[label], group, term, top=top, draws=draws),
+        )
 
     def leave_one_out(self, fit: Fit):
         """Pareto-smoothed leave-one-out cross-validation of a fit with draws (ArviZ)."""
@@ -175,6 +216,29 @@ class Material:
         if isinstance(found, Exception):
             raise found
         return found
+
+
+def refuse_large(fit: Fit, parameters: int) -> None:
+    """Leave profiles out where they would hold up the report.
+
+    Judged by rows, nodes and the dense part of the factorisation, not by the clock, so that a
+    report is the same on every machine.
+
+    Raises
+    ------
+    TooLargeError
+        If the likelihood takes too long.
+    """
+    design, nodes = fit.model.design, fit.details.get("nodes", 1)
+    effects = [g.n_levels * g.q for g in design.groups]
+    dense = sum(effects) - max(effects, default=0)
+    per_row = nodes ** design.groups[0].q if len(design.groups) == 1 else 1
+    work = (design.n * per_row + dense**3 / 100) * EVALUATIONS * parameters
+    if work > MOST_WORK:
+        raise TooLargeError(
+            f"they would take long here ({design.n} rows, {parameters} parameters); "
+            "fit.profile() computes them."
+        )
 
 
 def inference():

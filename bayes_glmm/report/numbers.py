@@ -44,6 +44,11 @@ def significant(value: float | None, digits: int = 2) -> str:
     return f"{mantissa}{THIN}{TIMES}{THIN}10{str(exponent).translate(_SUPERSCRIPT)}"
 
 
+def power_of_ten(value: float) -> str:
+    """Write a power of ten as it stands on an axis: ``10⁻⁵``."""
+    return f"10{str(round(log10(value))).translate(_SUPERSCRIPT)}"
+
+
 def with_error(estimate: float, error: float | None) -> tuple[str, str]:
     """Estimate and standard error at the digits the error supports."""
     decimals = decimals_for(error, estimate)

@@ -1,10 +1,9 @@
 """What numbers on a link scale mean, in words."""
 
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp
 
-from scipy.special import ndtri
-
+from ..estimands import median_factor
 from .numbers import fixed, ratio_interval, significant
 
 
@@ -33,14 +32,6 @@ SCALES = {
 def scale_of(model) -> Scale:
     """Give the scale of a model's linear predictor."""
     return SCALES[model.link.name]
-
-
-def median_ratio(sd: float) -> float:
-    r"""Median ratio between two random groups, ``exp(sqrt(2) sd \Phi^{-1}(3/4))``.
-
-    For log odds the median odds ratio of Larsen & Merlo (2005).
-    """
-    return exp(sqrt(2.0) * sd * float(ndtri(0.75)))
 
 
 def effect(model, low: float, high: float) -> str:
@@ -73,7 +64,7 @@ def _exp(value: float) -> float:
 
 
 def _median(sd: float) -> float:
-    return median_ratio(min(sd, 700.0))
+    return float(median_factor(min(sd, 700.0)))
 
 
 def _probability(p: float) -> str:

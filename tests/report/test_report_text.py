@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bayes_glmm.estimands import median_factor
 from bayes_glmm.families import LINKS
 from bayes_glmm.report.mathml import mathml, upright
 from bayes_glmm.report.numbers import (
@@ -20,7 +21,7 @@ from bayes_glmm.report.numbers import (
     significant,
     with_error,
 )
-from bayes_glmm.report.scales import SCALES, effect, median_ratio, spread
+from bayes_glmm.report.scales import SCALES, effect, spread
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_every_link_has_a_scale(link):
 def test_a_median_odds_ratio_by_simulation():
     # 200,000 pairs: standard error of the median of |difference| about 0.003 sd
     b = np.random.default_rng(2).normal(0, 0.65, (2, 200_000))
-    assert median_ratio(0.65) == pytest.approx(np.exp(np.median(np.abs(b[0] - b[1]))), rel=0.01)
+    assert median_factor(0.65) == pytest.approx(np.exp(np.median(np.abs(b[0] - b[1]))), rel=0.01)
 
 
 def test_effects_in_words(model):

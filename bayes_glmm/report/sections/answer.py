@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ...estimands import median_factor
 from ...fit import Component, Fit
 from ..document import Block, Bullets, Code, Paragraph, Strong, Text
 from ..material import Material, tidy_fixed
@@ -19,7 +20,7 @@ from ..numbers import (
     significant,
     with_error,
 )
-from ..scales import median_ratio, scale_of
+from ..scales import scale_of
 from .predictive import misfits
 
 MOST = 8  # coefficients written out
@@ -114,7 +115,7 @@ def _spread(material: Material, label: str, fit: Fit, component: Component) -> T
     decimals = len(shown.partition(".")[2])
     text = f"{what}: SD {shown} ({interval(low, high, decimals)}), {scale.axis}"
     if scale.ratio is not None and component.term == "Intercept":
-        factor = significant(median_ratio(min(estimate, 100.0)))
+        factor = significant(float(median_factor(min(estimate, 100.0))))
         text += f"; two random ones differ by a median factor of {factor} in {scale.of}"
     try:
         test = material.boundary(component)

@@ -1,14 +1,19 @@
 """Group effects: caterpillar plots of the posterior and of the conditional modes."""
 
 import numpy as np
+import pandas as pd
+from scipy.special import ndtri
 
 from ...fit import Fit
+from ...methods import NotServedError
 from ..document import Block, Fold, Paragraph, Picture, Table
 from ..figures.caterpillar import NAMED, Effects, caterpillar
 from ..material import Material, attempt
 from ..numbers import decimals_for, fixed, interval
 from ..scales import scale_of
 
+TOP = 3  # size of the top that probabilities are given for, with twice as many levels or more
+RANKED = 10  # levels shown in a ranking
 EXTREMES = 5  # levels listed at either end where names are left out of the figure
 
 
@@ -44,17 +49,71 @@ def _one(material: Material, sources: list[tuple[str, Fit]], group, column: str)
         _spoken(name, group.levels, effects[0]),
         _caption(name, group.n_levels, effects[0].label),
     )
-    if group.n_levels <= NAMED:
-        return [picture]
-    return [picture, _extremes(name, group.levels, effects[0])]
+    blocks: list[Block] = [picture]
+    if group.n_levels > NAMED:
+        blocks.append(_extremes(name, group.levels, effects[0]))
+    if group.n_levels > 2:
+        what = f"ranks of {name}"
+        blocks += attempt(what, lambda: [_ranking(material, sources, group, column, name)])
+    return blocks
+
+
+def _ranking(material: Material, sources, group, column: str, name: str) -> Table:
+    """Give the levels most likely to be highest, by the first source's expected ranks."""
+    top = TOP if group.n_levels >= 2 * TOP else 1
+    ranked = {label: material.ranking(label, group.group, column, top) for label, _ in sources}
+    for label, table in ranked.items():
+        part = f"{label} {group.group} {column}"
+        material.keep("ranking.csv", part, table.assign(top=top, method=label))
+    tables = {label: table.set_index("level") for label, table in ranked.items()}
+    first = sources[0][0]
+    rows = [_ranked(level, first, tables) for level in tables[first].index[:RANKED]]
+    several = f"the {top} highest" if top > 1 else "the highest"
+    chance = [f"P({'top ' + str(top) if top > 1 else 'top'}), {label}" for label in tables]
+    caption = (
+        f"Who is highest among the {group.n_levels} levels of {name}? Expected rank and 95 % rank "
+        f"interval by {first}, and the probability of being {'among ' if top > 1 else ''}{several}"
+        ". Wide rank intervals mean that the order of the estimates is largely chance"
+    )
+    if len(tables[first]) > RANKED:
+        caption += f"; the first {RANKED} are shown, all are in ranking.csv"
+    columns = ("level", "effect", *chance, "expected rank", "95 % interval of rank")
+    return Table(columns, rows, f"{caption}.", frozenset(range(1, len(columns))))
+
+
+def _ranked(level: str, first: str, tables) -> tuple[str, ...]:
+    row = tables[first].loc[level]
+    return (
+        str(level),
+        fixed(row.estimate, decimals_for(row.sd)),
+        *(_chance(table.p_top[level]) for table in tables.values()),
+        fixed(row.expected_rank, 1),
+        f"{row.rank_low:.0f} to {row.rank_high:.0f}",
+    )
+
+
+def _chance(p: float) -> str:
+    return "< 0.01" if 0 < p < 0.005 else fixed(p, 2)
 
 
 def _effects(material: Material, label: str, fit: Fit, group: str, column: str) -> Effects:
-    table = fit.tidy(("ran_vals",))
+    table = _with_limits(fit)
     table = table.loc[(table.group == group) & (table.term == column)]
     kind = "posterior means" if fit.draws is not None else "conditional modes"
     arrays = (table[c].to_numpy(float) for c in ("estimate", "conf_low", "conf_high"))
     return Effects(f"{label}: {kind}", material.style(label), *arrays)
+
+
+def _with_limits(fit: Fit) -> pd.DataFrame:
+    """Effects with 95 % limits, the error corrected for estimated parameters where it is had."""
+    if fit.draws is not None:
+        return fit.tidy(("ran_vals",))
+    try:
+        table = fit.ranef("mode", "corrected")
+    except NotServedError:
+        table = fit.ranef()
+    half = ndtri(0.975) * table["sd"]
+    return table.assign(conf_low=table["estimate"] - half, conf_high=table["estimate"] + half)
 
 
 def _lead(effects: list[tuple[str, Fit]]) -> Paragraph:
@@ -65,8 +124,9 @@ def _lead(effects: list[tuple[str, Fit]]) -> Paragraph:
     )
     if len(effects) > 1:
         text += (
-            " Conditional modes take the SD as known, so that their intervals are a little short; "
-            "posterior intervals allow for not knowing it."
+            " Conditional modes have the error of their prediction corrected for estimated "
+            "parameters (Booth & Hobert 1998) where the method is a likelihood one; posterior "
+            "intervals allow for not knowing the parameters anyway."
         )
     return Paragraph(text)
 

@@ -22,6 +22,7 @@ PACKAGES = (
     "pandas",
     "matplotlib",
 )
+_CONTENT = {"profiles.csv": "profiles", "ranking.csv": "ranks of all levels"}
 
 
 def messages(material: Material) -> list[Block]:
@@ -37,14 +38,19 @@ def messages(material: Material) -> list[Block]:
     ]
     if not items:
         return [Paragraph("Nothing: every method converged without a note.")]
+    silent = [label for label, fit in material.fits.items() if not fit.messages]
+    if silent:
+        items.append((Strong(listing(silent)), ": nothing to report."))
     return [Bullets(items)]
 
 
 def _message(material: Material, note: Message, labels: list[str]) -> Text:
     everyone = len(labels) == len(material.fits) and len(labels) > 1
     who = "All methods" if everyone else listing(labels)
-    text = f" ({note.severity}): {note.happened} {note.why} {note.remedy} "
-    return (Strong(who), text, Code(note.code))
+    return (
+        *(Strong(who), " ", Code(note.code), f" ({note.severity}): {note.happened} "),
+        *(Strong("Why:"), f" {note.why} ", Strong("What to try:"), f" {note.remedy}"),
+    )
 
 
 def provenance(material: Material) -> list[Block]:
@@ -58,7 +64,8 @@ def provenance(material: Material) -> list[Block]:
             "from the seed and its label."
         )
     items.append(f"bayes_glmm {__version__} on Python {platform.python_version()}; {_versions()}.")
-    items.append("All estimates and intervals are also in comparison.csv, beside this file.")
+    more = "".join(f", {_CONTENT[name]} in {name}" for name in material.tables)
+    items.append(f"All estimates and intervals are also in comparison.csv{more}, beside this file.")
     return [Bullets(items), _times(material.fits)]
 
 

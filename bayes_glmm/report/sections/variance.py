@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
-from ...fit import Component, datatree_name
-from ..document import Block, Code, Paragraph, Picture, Table, Text
+from ...estimands import icc, median_factor, median_ratio
+from ...fit import Component, Fit, datatree_name
+from ..document import Block, Code, Heading, Paragraph, Picture, Subtitle, Table, Text
 from ..figures.canvas import INK
 from ..figures.component import LIMIT, Curves, component, density, relative
 from ..figures.forest import Mark
 from ..material import Material, attempt, draws_of
-from ..numbers import listing, p_value, significant
-from ..scales import median_ratio, scale_of
+from ..numbers import fixed, interval, listing, p_value, significant
+from ..scales import scale_of
 
 POINTS = 25  # of a profile
 FINE = 400  # of a drawn curve
@@ -26,7 +27,8 @@ def variance(material: Material) -> list[Block]:
     for c in material.sds():
         what = f"figure of {datatree_name(c)}"
         blocks += attempt(what, lambda c=c: [_picture(material, c)])
-    return blocks + _tests(material)
+    blocks += attempt("intraclass correlations", lambda: _shares(material))
+    return [*blocks, Subtitle("Is a standard deviation zero?"), *_tests(material)]
 
 
 def _meaning(material: Material) -> Paragraph:
@@ -38,7 +40,7 @@ def _meaning(material: Material) -> Paragraph:
     if scale.ratio is not None:
         text += (
             f" At an SD of 1, the {scale.of} of two random levels differ by a median factor "
-            f"of {significant(median_ratio(1.0))}."
+            f"of {significant(float(median_factor(1.0)))}."
         )
     text += (
         " Each figure shows what the data say (profile likelihood, 1 at its peak; above the dotted "
@@ -143,6 +145,81 @@ def _spoken(title: str, curves: Curves) -> str:
         peak = curves.profile[0][np.argmax(curves.profile[1])]
         parts.append(f"profile likelihood peaks at {significant(float(peak))}")
     return f"{title}: density of posterior and prior, and profile likelihood. {', '.join(parts)}."
+
+
+# --- intraclass correlations ------------------------------------------------------------
+
+
+def _shares(material: Material) -> list[Block]:
+    """Intraclass correlations and median ratios, rows by level shared, one method each."""
+    tables, reason = {}, ""
+    for label, fit in material.mixed.items():
+        try:
+            tables[label] = icc(fit).set_index("group")
+        except ValueError as error:
+            reason = str(error)
+    title = Subtitle("How alike are responses of one level?")
+    if not tables:
+        return [title, Paragraph(f"No intraclass correlation: {reason}")]
+    ratios = {k: _ratios(material.mixed[k]) for k in tables}
+    named = any(table is not None for table in ratios.values())
+    rows: list = []
+    first = next(iter(tables.values()))
+    for group in first.index:
+        rows.append(Heading(f"two responses of one {group}"))
+        rows += [_share(material, k, t.loc[group], ratios[k], group) for k, t in tables.items()]
+    columns = ["method", "ICC", "95 % interval"]
+    columns += ["median ratio", "95 % interval"] if named else []
+    numeric = frozenset(range(1, len(columns)))
+    return [title, Table(columns, rows, _share_caption(material, first, named), numeric)]
+
+
+def _ratios(fit: Fit):
+    if scale_of(fit.model).ratio is None:
+        return None
+    table = median_ratio(fit)
+    return table.loc[table.term == "Intercept"].set_index("group")
+
+
+def _share(material: Material, label: str, row, ratios, group: str) -> tuple[Text, ...]:
+    cells: tuple[Text, ...] = (
+        material.key(label),
+        fixed(row.icc, 3),
+        interval(row.conf_low, row.conf_high, 3),
+    )
+    if ratios is None:
+        return cells
+    ratio = ratios.loc[group]
+    limits = interval(ratio.conf_low, ratio.conf_high, 2)
+    return (*cells, fixed(ratio.estimate, 2), limits)
+
+
+def _share_caption(material: Material, table, named: bool) -> str:
+    on = table.scale.iloc[0]
+    scale = scale_of(material.model)
+    if on.startswith("latent"):
+        what = (
+            "of the latent variables whose sign is the response (the link fixes their residual "
+            "variance)"
+        )
+    elif on == "response":
+        what = "of the responses"
+    else:
+        what = f"of the responses at mean {on.removeprefix('response at mean ')}"
+    text = (
+        f"Intraclass correlation: that {what} of two rows that share the level and differ in "
+        "nothing that the model knows."
+    )
+    if len(material.model.design.groups) > 1:
+        text += " Rows of a nested level share the levels around it too."
+    if any(c.term != "Intercept" for c in material.sds()):
+        text += " With random slopes: where their variables are zero."
+    if named:
+        text += (
+            f" The median ratio is that of the {scale.of} of two random levels, the higher to the "
+            "lower, all else equal."
+        )
+    return f"{text} Intervals by the delta method, or of the posterior; none at an SD of zero."
 
 
 # --- the boundary test ----------------------------------------------------------------
