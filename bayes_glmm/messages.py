@@ -57,6 +57,42 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "Its Wald interval does not exist; see boundary_test, the profile likelihood and the "
         "posterior.",
     ),
+    "correlation-at-limit": (
+        "note",
+        "The estimated correlation of {component} is {value:+.0f}, at the limit.",
+        "The data do not tell the effects' variation apart: few levels, few rows per level, or "
+        "one effect's standard deviation near zero.",
+        "Drop the correlation with (… || group) or the smaller effect, compare by anova(), or "
+        "use a Bayesian fit whose prior keeps the correlation inside.",
+    ),
+    "variance-without-limit": (
+        "warning",
+        "The log-likelihood falls by only {fall:.2f} when all coefficients and standard "
+        "deviations are doubled, so the maximum is far out and hardly determined.",
+        "Most levels have responses of one kind only, or there are few rows or levels.",
+        "Do not read the estimates as effects; use a Bayesian fit with proper priors, or a "
+        "coarser grouping factor.",
+    ),
+    "variance-not-identified": (
+        "warning",
+        "The grouping factor {group} has one binary response per level.",
+        "A binary response has no variation beyond its mean, so the standard deviation between "
+        "levels shows in nothing but the scale of the coefficients.",
+        "Drop the term, group the rows into coarser levels, or use counts of several trials.",
+    ),
+    "few-levels": (
+        "note",
+        "The grouping factor {group} has only {levels} levels.",
+        "A variance between so few levels is hardly determined by the data, and its "
+        "large-sample standard errors and tests do not hold.",
+        "Take it as a fixed factor, or use a Bayesian fit and look at the prior's part in it.",
+    ),
+    "second-optimiser": (
+        "note",
+        "The first search stopped ({reason}); {optimiser} found the maximum.",
+        "The surface is curved or nearly flat on the way.",
+        "The maximum was verified by its gradient and Hessian: nothing needs to be done.",
+    ),
     "not-converged": (
         "failure",
         "The optimiser stopped before convergence: {reason}.",

@@ -89,7 +89,10 @@ def all_cases() -> list[Case]:
     return [
         Case(CBPP, bg.GLM()),
         Case(large, bg.GLM()),
-        *[Case(problem, LAPLACE) for problem in (*small, GROUSE, large, crossed(10_000), nested(10_000))],
+        *[
+            Case(problem, LAPLACE)
+            for problem in (*small, GROUSE, large, crossed(10_000), nested(10_000))
+        ],
         *[Case(problem, bg.ML(nodes=25)) for problem in (CBPP, BACTERIA, EPIL, OHIO)],
         Case(TOENAIL, bg.ML(nodes=21)),
         Case(large, bg.ML(nodes=9)),

@@ -47,7 +47,7 @@ def simulated_crossed(rows: int, seed: int = 1) -> pd.DataFrame:
 
 
 def simulated_nested(rows: int, seed: int = 1) -> pd.DataFrame:
-    """Simulate three nested factors: five rows a ``g``, ten ``g`` an ``h``, twenty ``h`` a ``k``."""
+    """Simulate three nested factors: 5 rows a ``g``, 10 ``g`` an ``h``, 20 ``h`` a ``k``."""
     rng = np.random.default_rng(seed)
     g = np.arange(rows) // 5
     h, k = g // 10, g // 200

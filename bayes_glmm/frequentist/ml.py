@@ -17,6 +17,7 @@ from ..methods import ML, NotServedError
 from ..numerics.groups import by_size, is_nested
 from ..numerics.marginal import dimensions, nodes_allowed
 from .likelihood import Likelihood, Maximum, factors_of
+from .notes import notes_on
 
 # nodes per effect tried by "auto", by dimensions (effects of one level of each factor
 # together); odd, so that the mode is a node
@@ -46,7 +47,7 @@ def fit(model, method: ML) -> Fit:
     maximum, nodes, table, notes = search(model, method, likelihood)
     seconds = Seconds(set_up - compiled, compiled - started, 0.0)
     parts = assemble(model, likelihood, maximum)
-    notes = [*notes, *messages_of(model, maximum)]
+    notes = [*notes, *notes_on(model, likelihood, maximum, parts["variance"])]
     return Fit(
         model=model,
         method=method,
@@ -278,7 +279,7 @@ def record(model, likelihood: Likelihood, maximum: Maximum) -> dict:
         "covariance": maximum.covariance,
         "optimiser": {
             "name": o.optimiser,
-            "evaluations": o.evaluations,
+            "evaluations": likelihood.marginal.evaluations,
             "decrement": o.decrement,
             "reason": o.reason,
             "path": np.array(o.path),
@@ -290,16 +291,3 @@ def record(model, likelihood: Likelihood, maximum: Maximum) -> dict:
             for g, (mean, sd) in zip(model.design.groups, means, strict=True)
         }
     return out
-
-
-def messages_of(model, maximum: Maximum) -> list[Message]:
-    """Say what is wrong or on the boundary."""
-    notes = []
-    for k, column in maximum.zero:
-        g = model.design.groups[k]
-        notes.append(message("zero-variance", component=f"sd({g.columns[column]}) of {g.group}"))
-    if not maximum.optimum.converged:
-        notes.append(message("not-converged", reason=maximum.optimum.reason))
-    if not maximum.proper:
-        notes.append(message("information-not-positive-definite"))
-    return notes

@@ -103,6 +103,11 @@ class Marginal:
     nodes
         Quadrature nodes per effect.
 
+    Attributes
+    ----------
+    evaluations
+        Calls so far.
+
     Notes
     -----
     Conditional modes are kept as starts of the next evaluation, so one object serves one
@@ -124,6 +129,7 @@ class Marginal:
             self.rows.X.shape[1], tuple(f.covariance.size for f in factors), blocks.has_dispersion
         )
         self.integral = self._integral(nodes)
+        self.evaluations = 0
 
     def _integral(self, nodes: int) -> Any:
         y, trials = self.rows.y, self.rows.trials
@@ -157,6 +163,7 @@ class Marginal:
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Log-likelihood with all constants, and its gradient; -inf where it cannot be had."""
+        self.evaluations += 1
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             value, gradient = self._evaluate(x)
         if not (np.isfinite(value) and np.all(np.isfinite(gradient))):

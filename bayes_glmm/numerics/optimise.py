@@ -20,6 +20,7 @@ CLOSE = 1e-4  # near enough for the Hessian taken there to be that at the maximu
 TIGHT = 1e-8  # what must be reached
 ROUNDING = 1e-14  # below it no step is worth its evaluation
 ARMIJO, WOLFE = 1e-4, 0.9
+NOISE = 1e-10  # of the log-likelihood, relative: a smaller change tells nothing
 DIFFERENCE = 1e-2  # step of the Hessian's differences, in standard errors
 
 
@@ -41,6 +42,10 @@ class Optimum:
         Whether the decrement is below the tolerance; if not, why the search stopped.
     optimiser
         Which search it was.
+    path
+        Log-likelihood after each step.
+    first_failure
+        Why an earlier search stopped short, where this one took over.
     """
 
     x: np.ndarray
@@ -53,23 +58,29 @@ class Optimum:
     reason: str = ""
     optimiser: str = "BFGS from model information"
     path: tuple[float, ...] = ()
+    first_failure: str = ""
 
 
 def line_search(objective, x, value, gradient, step, longest=8.0):
     """Step length along ``step`` that raises the objective enough (Wolfe's conditions).
+
+    Where the rise to be had drowns in the rounding of the objective, a smaller slope at the
+    end of the step counts instead (Hager & Zhang 2005).
 
     Returns
     -------
     tuple of (x, value, gradient, evaluations), or None if no step raises it.
     """
     slope = gradient @ step
+    noise = NOISE * (1.0 + abs(value))
     low, high = 0.0, np.inf  # brackets of the step length
     low_value, low_slope = value, slope
     length, best, calls = 1.0, None, 0
     for calls in range(1, 26):
         there = x + length * step
         f, g = objective(there)
-        if not f >= value + ARMIJO * length * slope:
+        flatter = length * slope < noise and f >= value - noise and abs(g @ step) <= WOLFE * slope
+        if not (f >= value + ARMIJO * length * slope or flatter):
             high = length
             curvature = (low_value + low_slope * (length - low) - f) / (length - low) ** 2
             quadratic = low_slope / (2 * curvature) if np.isfinite(curvature) else 0.0
@@ -219,7 +230,8 @@ def maximise(objective: Objective, x, inverse) -> tuple[Optimum, np.ndarray | No
         return first
     found = second_search(objective, x, inverse)
     second = polish(objective, bfgs(objective, found.x, inverse))
-    second = (replace(second[0], optimiser=f"{found.optimiser}, then BFGS"), second[1])
+    names = {"optimiser": f"{found.optimiser}, then BFGS", "first_failure": first[0].reason}
+    second = (replace(second[0], **names), second[1])
     better = second[0].value > first[0].value + 1e-8
     return second if better or second[0].converged else first
 

@@ -1,0 +1,83 @@
+"""What a maximum-likelihood fit has to say about itself: the coded messages of ``messages``."""
+
+import numpy as np
+
+from ..fit import Variance
+from ..messages import Message, message
+from .likelihood import Likelihood, Maximum
+
+FEW_LEVELS = 5  # below it a variance between levels is hardly estimated
+AT_LIMIT = 1e-4  # distance of a correlation from one that is called one
+FLAT = 0.25  # fall of the log-likelihood that is called flat
+
+
+def notes_on(model, likelihood: Likelihood, maximum: Maximum, variance: Variance) -> list[Message]:
+    """List what is wrong, on a boundary or weakly determined."""
+    return [
+        *few_levels(model),
+        *not_identified(model),
+        *on_the_boundary(variance),
+        *without_limit(likelihood, maximum),
+        *of_the_search(maximum),
+    ]
+
+
+def few_levels(model) -> list[Message]:
+    """Tell which grouping factors have fewer than ``FEW_LEVELS`` levels."""
+    return [
+        message("few-levels", group=g.group, levels=g.n_levels)
+        for g in model.design.groups
+        if g.n_levels < FEW_LEVELS
+    ]
+
+
+def not_identified(model) -> list[Message]:
+    """Tell which factors have one binary response a level: their SD only scales coefficients."""
+    d = model.design
+    if model.family.has_dispersion or not np.all(model.family.recession(d.y, d.trials)):
+        return []
+    return [
+        message("variance-not-identified", group=g.group)
+        for g in d.groups
+        if g.n_levels == d.n and np.all(d.trials == 1.0) and np.any(d.y == 1.0)
+    ]
+
+
+def on_the_boundary(variance: Variance) -> list[Message]:
+    """Tell which standard deviations are zero and which correlations are one or minus one."""
+    notes = []
+    for c, value in zip(variance.components, variance.estimate, strict=True):
+        if c.kind == "sd" and value == 0.0:
+            notes.append(message("zero-variance", component=f"{c.term} by {c.group}"))
+        if c.kind == "corr" and abs(value) > 1.0 - AT_LIMIT:
+            pair = f"{c.term} and {c.term2} by {c.group}"
+            notes.append(message("correlation-at-limit", component=pair, value=value))
+    return notes
+
+
+def without_limit(likelihood: Likelihood, maximum: Maximum) -> list[Message]:
+    """Tell whether the likelihood stays nearly level as all parameters grow together.
+
+    Where every row's likelihood rises along some direction of coefficients and effects, it
+    tends to a positive limit as both are scaled up, and the maximum lies far out or nowhere.
+    """
+    layout = likelihood.layout
+    theta = maximum.x[layout.p : layout.size - layout.has_dispersion]
+    if not np.any(theta):
+        return []
+    doubled = maximum.x.copy()
+    doubled[: layout.size - layout.has_dispersion] *= 2.0
+    fall = maximum.loglik - likelihood(doubled)[0]
+    return [message("variance-without-limit", fall=fall)] if fall < FLAT else []
+
+
+def of_the_search(maximum: Maximum) -> list[Message]:
+    """Tell how the search ended, where not at a plain maximum."""
+    o, notes = maximum.optimum, []
+    if not o.converged:
+        notes.append(message("not-converged", reason=o.reason))
+    elif o.first_failure:
+        notes.append(message("second-optimiser", reason=o.first_failure, optimiser=o.optimiser))
+    if not maximum.proper:
+        notes.append(message("information-not-positive-definite"))
+    return notes
