@@ -34,6 +34,7 @@ _HOME = {
         (
             "Priors",
             "ImproperPriorError",
+            "ImproperPosteriorError",
             "Normal",
             "StudentT",
             "Cauchy",

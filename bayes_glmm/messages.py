@@ -25,6 +25,13 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "Keep a proper prior on the coefficients (the default), merge levels, or drop the "
         "column; treat the maximum-likelihood estimate and its standard error as undefined.",
     ),
+    "posterior-likely": (
+        "warning",
+        "That the posterior exists is likely, not proved: {rule}",
+        "Improper priors were allowed, and the argument for several standard deviations is power "
+        "counting.",
+        "Prefer proper priors; at the least compare with HalfNormal or PC on the same parameters.",
+    ),
     "random-terms-ignored": (
         "note",
         "{method} leaves out the random terms {terms}.",

@@ -57,7 +57,9 @@ def _read_priors(table: Any) -> Priors:
     for key, value in table.items():
         if key not in allowed:
             raise ValueError(f"{key!r} is not a key of [priors]: {choose(key, allowed)}")
-        if not key.endswith("_for"):
+        if key == "allow_improper":
+            chosen[key] = value
+        elif not key.endswith("_for"):
             chosen[key] = _prior_at(key, value)
         elif isinstance(value, Mapping):
             chosen[key] = {k: _prior_at(f"{key}.{k}", v) for k, v in value.items()}
@@ -390,6 +392,7 @@ def _priors_toml(priors: Priors) -> list[str]:
     """Write [priors] and its tables, leaving out what is the package's default."""
     given = {field.name: getattr(priors, field.name) for field in fields(priors)}
     single = {k: prior_text(v) for k, v in given.items() if isinstance(v, Prior)}
+    single |= {"allow_improper": True} if priors.allow_improper else {}
     lines = ["", "[priors]", *pairs(single)] if single else []
     for key, table in given.items():
         if isinstance(table, Mapping) and table:

@@ -134,16 +134,16 @@ def _model_out(model: GLMM, store: _Store) -> dict:
 
 
 def _priors_out(value):
-    """Write a prior or a table of priors as text."""
+    """Write a prior or a table of priors as text; None and flags stay."""
     if isinstance(value, Prior):
         return prior_text(value)
-    return value if value is None else {k: prior_text(p) for k, p in value.items()}
+    return {k: prior_text(p) for k, p in value.items()} if isinstance(value, dict) else value
 
 
 def _priors_in(value) -> Any:
     if isinstance(value, dict):
         return {k: parse_prior(p) for k, p in value.items()}
-    return None if value is None else parse_prior(value)
+    return parse_prior(value) if isinstance(value, str) else value
 
 
 def _column_out(column: pd.Series, store: _Store) -> dict:

@@ -25,6 +25,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from ..priors.correlations import cholesky_rows, pairs
+from ..propriety import require_posterior
 from .bind import quantity
 
 
@@ -48,7 +49,13 @@ def build_graph(model) -> pm.Model:
         Variables ``beta`` (dim ``term``), ``sd_<group>`` and ``b_<group>`` for each grouping
         factor, ``corr_<group>`` where effects are correlated, ``dispersion`` where the family
         has one, and the observed ``y`` (dim ``observation``).
+
+    Raises
+    ------
+    ImproperPosteriorError
+        If improper priors were allowed, and the posterior does not exist or may not.
     """
+    require_posterior(model)
     design = model.design.in_user_order()
     with pm.Model(coords=coords_of(design)) as graph:
         dispersion = _dispersion(model)
@@ -197,7 +204,7 @@ def _dispersion(model) -> Any:
     prior = model.priors.dispersion
     if prior is None:
         return np.float64(1)
-    if prior.stated_on == "value":
+    if prior.proper and prior.stated_on == "value":
         return _draw("dispersion", prior)
     return pm.Deterministic("dispersion", _draw("raw_dispersion", prior))
 
@@ -218,8 +225,8 @@ def _response(design, model, eta, dispersion) -> None:
 
 def independent(name: str, priors, dim: str) -> Any:
     """One vector of independent parameters; priors of several kinds are put side by side."""
-    kinds = {(prior.pymc[0], prior.stated_on) for prior in priors}
-    if kinds == {(priors[0].pymc[0], "value")}:
+    kinds = {(prior.pymc[0] if prior.proper else "", prior.stated_on) for prior in priors}
+    if len(kinds) == 1 and priors[0].proper and priors[0].stated_on == "value":
         each = [prior.pymc[1] for prior in priors]
         arguments = {key: np.array([values[key] for values in each], float) for key in each[0]}
         return getattr(pm, priors[0].pymc[0])(name, dims=dim, **arguments)
@@ -229,6 +236,20 @@ def independent(name: str, priors, dim: str) -> Any:
 
 def _draw(name: str, prior) -> Any:
     """Make one parameter on its own scale, by its prior on the scale where it is stated."""
+    if not prior.proper:
+        return _improper(name, prior)
     kind, values = prior.pymc
     variable = getattr(pm, kind)(name, **{key: np.float64(v) for key, v in values.items()})
     return pt.sqrt(variable) if prior.stated_on == "variance" else variable
+
+
+def _improper(name: str, prior) -> Any:
+    """Make one parameter whose prior has only a kernel: flat on the support, and a potential."""
+    low, high = prior.support
+    if np.isfinite(low) or np.isfinite(high):
+        distance = pm.HalfFlat(name if low == 0 else f"{name}_distance")
+        value = distance if low == 0 else low + distance if np.isfinite(low) else high - distance
+    else:
+        value = pm.Flat(name)
+    pm.Potential(f"{name}_kernel", prior.log_kernel(value, pt.log))
+    return value

@@ -21,6 +21,7 @@ from ..datatree import dims_and_coords
 from ..fit import TIDY, Fit, GroupEffects, Seconds, Variance, components_of
 from ..messages import Message, message
 from ..methods import NotServedError
+from ..propriety import require_posterior
 from .graph import build_graph
 from .tree import posterior_tree
 
@@ -68,11 +69,14 @@ def fit(model, method) -> Fit:
     ------
     NotServedError
         If the model has no fixed-effect column.
+    ImproperPosteriorError
+        If improper priors were allowed, and the posterior does not exist or may not.
     """
     if not model.design.p:
         raise NotServedError(
             "NUTS needs a coefficient: add the intercept or a column to the formula."
         )
+    doubts = require_posterior(model)
     streams = method.stream(method.seed).spawn(2)
     sampler, seconds = _compile(model)
     start = perf_counter()
@@ -84,7 +88,8 @@ def fit(model, method) -> Fit:
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     tree.attrs.update(kind="posterior", method=repr(method), seed=method.seed, versions=versions)
     found = summarise(model, method, tree)
-    return replace(found, seconds=replace(seconds, run=perf_counter() - start))
+    seconds = replace(seconds, run=perf_counter() - start)
+    return replace(found, seconds=seconds, messages=(*doubts, *found.messages))
 
 
 def _compile(model) -> tuple:

@@ -34,7 +34,8 @@ def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) 
     -------
     DataTree
         Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive,
-        prior, observed_data and constant_data; rows in the user's order.
+        prior (where every prior is proper), observed_data and constant_data; rows in the
+        user's order.
     """
     design = model.design.in_user_order()
     log_likelihood, replicated = predictive(model, design, draws, rng)
@@ -50,10 +51,11 @@ def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) 
         "log_likelihood": by_row(log_likelihood),
         "log_prior": log_prior(model, draws),
         "posterior_predictive": by_row(replicated),
-        "prior": dataset(model, prior_draws(model, rng)),
         "observed_data": xr.Dataset({"y": ("observation", design.y)}, coords=observation),
         "constant_data": constants(model, design),
     }
+    if model.priors.proper:
+        groups["prior"] = dataset(model, prior_draws(model, rng))
     return xr.DataTree.from_dict(groups)
 
 

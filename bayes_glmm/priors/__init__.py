@@ -5,7 +5,7 @@
 """
 
 from .assignment import Priors, ResolvedPriors, resolve_priors
-from .base import ImproperPriorError, Prior
+from .base import ImproperPosteriorError, ImproperPriorError, Prior
 from .coefficients import Cauchy, Flat, Normal, StudentT, Uniform
 from .correlations import LKJ
 from .deviations import (
@@ -30,6 +30,7 @@ __all__ = [
     "HalfCauchy",
     "HalfNormal",
     "HalfStudentT",
+    "ImproperPosteriorError",
     "ImproperPriorError",
     "InverseGamma",
     "LogNormal",

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .base import ImproperPriorError, Prior
-from .coefficients import Normal
+from .coefficients import Flat, Normal, Uniform
 from .correlations import LKJ
 from .deviations import HalfStudentT
 
@@ -69,6 +69,9 @@ class Priors:
         column, ``{"period": …}`` for all columns of a term, ``{"Intercept": …}``.
     sd_for
         Prior by grouping factor, ``{"herd": …}``, or by effect, ``{"herd[Intercept]": …}``.
+    allow_improper
+        Accept improper priors, such as ``Flat()``. The model can then be made and checked;
+        it is sampled only if ``check_propriety`` finds that the posterior exists.
     """
 
     intercept: Prior | None = None
@@ -78,9 +81,14 @@ class Priors:
     dispersion: Prior | None = None
     beta_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
     sd_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
+    allow_improper: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is no prior, before any model is there."""
+        if not isinstance(self.allow_improper, bool):
+            raise ValueError(
+                f"Priors(allow_improper={self.allow_improper!r}) must be True or False."
+            )
         named = {n: getattr(self, n) for n in ("intercept", "beta", "sd", "corr", "dispersion")}
         for slot in ("beta_for", "sd_for"):
             chosen = dict(getattr(self, slot))
@@ -107,7 +115,9 @@ class Assigned(NamedTuple):
     def as_row(self) -> tuple:
         """``(parameter, prior, scale, default, range_low, range_high, why)``."""
         extra = (self.dimension,) if isinstance(self.prior, LKJ) else ()
-        low, high = (float(self.prior.ppf(q, *extra)) for q in (0.025, 0.975))
+        low = high = np.nan  # an improper prior has no range
+        if self.prior.proper:
+            low, high = (float(self.prior.ppf(q, *extra)) for q in (0.025, 0.975))
         scale = "variance" if self.prior.stated_on == "variance" else self._scale
         return (self.parameter, self.prior.describe(), scale, self.default, low, high, self.why)
 
@@ -132,6 +142,11 @@ class ResolvedPriors:
     dispersion: Prior | None
     assigned: tuple[Assigned, ...]
 
+    @property
+    def proper(self) -> bool:
+        """Whether every prior integrates to one."""
+        return all(row.prior.proper for row in self.assigned)
+
     def table(self):
         """Frame with a row per parameter: prior, scale, default or chosen, 95 % range, reason.
 
@@ -151,7 +166,7 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
     Raises
     ------
     ImproperPriorError
-        If a prior does not integrate to one.
+        If a prior does not integrate to one and improper priors are not allowed.
     ValueError
         If a prior is for another kind of parameter, or names a parameter that is not there.
     """
@@ -221,7 +236,9 @@ def _sd_keys(group: str, column: str) -> tuple[str, str]:
     return f"{group}[{column}]", group
 
 
-def _assign(parameter: str, role: str, options, default: Prior, why: str, dimension=2) -> Assigned:
+def _assign(
+    parameter: str, role: str, options, default: Prior, why: str, improper: bool, dimension=2
+) -> Assigned:
     """Take the first option that is given, or the default; check role and propriety."""
     given = next((prior for prior in options if prior is not None), None)
     if given is None:
@@ -232,11 +249,14 @@ def _assign(parameter: str, role: str, options, default: Prior, why: str, dimens
             f"{given.describe()} is a prior for {fits}, and {parameter} is {NOUN[role]}: "
             f"use one such as {default.describe()}."
         )
-    if not given.proper:
+    if not given.proper and not improper:
         raise ImproperPriorError(
             f"The prior {given.describe()} of {parameter} is improper: {REASON[role]}. "
-            f"Use a proper prior such as {default.describe()}."
+            f"Use a proper prior such as {default.describe()}, or Priors(..., "
+            "allow_improper=True) to have it sampled only if the posterior is shown to exist."
         )
+    if role == "sd" and isinstance(given, Flat):
+        given = Uniform(0, np.inf)
     if role == "sd" and given.support[0] < 0:
         raise ValueError(
             f"{given.describe()} reaches below zero, and {parameter} is a standard deviation: "
@@ -294,7 +314,7 @@ def _coefficients(chosen: Priors, design, link, units: _Units) -> list[Assigned]
             default = Normal(0.0, 2.5 * scale / spreads[k])
             kind = "SD" if centred else "root mean square (no intercept)"
             why = f"2.5 {_of_response(link, scale)}/ {kind} of the column, {spreads[k]:.4g}"
-        rows.append(_assign(f"beta[{term}]", "coefficient", options, default, why))
+        rows.append(_assign(f"beta[{term}]", "coefficient", options, default, why, chosen.allow_improper))
     return rows
 
 
@@ -321,7 +341,8 @@ def _deviations(chosen: Priors, block, units: _Units) -> list[Assigned]:
         options = [chosen.sd_for.get(key) for key in _sd_keys(block.group, column)] + [chosen.sd]
         default = HalfStudentT(4.0, 2.5 * units.scale / float(spread))
         why = f"2.5 * {units.scale:.4g} / spread of the column, {spread:.4g}"
-        rows.append(_assign(f"sd_{block.group}[{column}]", "sd", options, default, why))
+        name = f"sd_{block.group}[{column}]"
+        rows.append(_assign(name, "sd", options, default, why, chosen.allow_improper))
     return rows
 
 
@@ -331,11 +352,13 @@ def _correlations(chosen: Priors, block) -> list[Assigned]:
         return []
     why = "away from perfect correlation"
     name = f"corr_{block.group}"
-    return [_assign(name, "corr", [chosen.corr], LKJ(2.0), why, dimension)]
+    improper = chosen.allow_improper
+    return [_assign(name, "corr", [chosen.corr], LKJ(2.0), why, improper, dimension)]
 
 
 def _dispersion(chosen: Priors, design) -> list[Assigned]:
     spread = _sd(design.y)
     default = HalfStudentT(4.0, spread)
     why = f"SD of the response, {spread:.4g}"
-    return [_assign("dispersion", "sd", [chosen.dispersion], default, why)]
+    improper = chosen.allow_improper
+    return [_assign("dispersion", "sd", [chosen.dispersion], default, why, improper)]

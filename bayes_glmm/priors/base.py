@@ -19,6 +19,10 @@ class ImproperPriorError(ValueError):
     """A prior does not integrate to one, so that the posterior may not exist."""
 
 
+class ImproperPosteriorError(ValueError):
+    """The posterior does not exist, or is not known to, so that it is not sampled."""
+
+
 @dataclass(frozen=True)
 class Prior:
     """A prior for one parameter: a coefficient, a standard deviation or a correlation.
@@ -65,6 +69,14 @@ class Prior:
         return inf if self.proper else 0.0
 
     @property
+    def origin(self) -> float:
+        """The power ``c`` of ``density ~ value^c`` at zero, for SDs; inf where it vanishes faster.
+
+        The density is integrable at zero where ``c > -1``.
+        """
+        return inf if self.support[0] > 0 else 0.0
+
+    @property
     def support(self) -> tuple[float, float]:
         """Lowest and highest value of the parameter, on its own scale."""
         return (-inf, inf) if "coefficient" in self.roles else (0.0, inf)
@@ -88,17 +100,18 @@ class Prior:
     def logpdf(self, value):
         """Log density of a value of the parameter; ``-inf`` outside the support.
 
-        Of the improper priors only Flat and Power have one, not normalised.
+        That of an improper prior is its kernel, not normalised.
         """
         value = np.asarray(value, float)
         low, high = self.support
         inside = (value >= low) & (value <= high)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            form = self._logpdf if self.proper else self._logkernel
             if self.stated_on == "variance":
-                density = self._logpdf(value * value) + np.log(2.0 * value)
+                density = form(value * value) + np.log(2.0 * value)
                 density = np.where(value == 0.0, -inf, density)
             else:
-                density = self._logpdf(value)
+                density = form(value)
         return np.where(np.isnan(value), np.nan, np.where(inside, density, -inf))[()]
 
     def cdf(self, value):
@@ -121,8 +134,21 @@ class Prior:
         """Draw values of the parameter, by inversion."""
         return self.ppf(rng.random(size))
 
+    def log_kernel(self, value, log=np.log):
+        """Log density of an improper prior up to a constant, inside the support.
+
+        ``log`` makes it a formula of the caller's own symbols, as in the PyMC graph.
+        """
+        if self.stated_on == "variance":
+            return self._logkernel(value * value, log) + log(2.0 * value)
+        return self._logkernel(value, log)
+
     def _logpdf(self, x):
         raise NotImplementedError
+
+    def _logkernel(self, x, log=np.log):
+        """Flat, unless a kind of prior has another improper limit."""
+        return 0.0 * x
 
     def _cdf(self, x):
         raise NotImplementedError

@@ -150,7 +150,7 @@ class Uniform(Prior):
     @property
     def tail(self) -> float:
         """Infinite where proper, else 0 (-1 on the variance)."""
-        return inf if self.proper else -float(self.on == "variance")
+        return inf if self.proper else (-1.0 if self.on == "variance" else 0.0)
 
     @property
     def support(self) -> tuple[float, float]:
@@ -158,6 +158,11 @@ class Uniform(Prior):
         if self.on == "variance":
             return float(np.sqrt(self.lower)), float(np.sqrt(self.upper))
         return self.lower, self.upper
+
+    @property
+    def origin(self) -> float:
+        """Infinite where ``lower`` is positive, else 0 (1 on the variance)."""
+        return inf if self.lower > 0 else float(self.on == "variance")
 
     def _logpdf(self, x):
         return np.full(np.shape(x), -log(self.upper - self.lower))
@@ -176,8 +181,9 @@ class Uniform(Prior):
 class Flat(Prior):
     """The flat prior, "no prior": density 1 everywhere, on an SD density 1 above zero.
 
-    It is improper and is refused: with separated data a flat coefficient has no posterior,
-    and a half-flat standard deviation has none with few groups (Gelman 2006).
+    It is improper: with separated data a flat coefficient has no posterior, and a half-flat
+    standard deviation has none with few groups (Gelman 2006). It is refused, unless
+    ``Priors(allow_improper=True)`` opens the check that the posterior exists.
     """
 
     roles: ClassVar = frozenset({"coefficient", "sd"})
@@ -186,9 +192,6 @@ class Flat(Prior):
     def proper(self) -> bool:
         """Never."""
         return False
-
-    def _logpdf(self, x):
-        return np.zeros(np.shape(x))
 
 
 def student_t_logpdf(z, df: float):

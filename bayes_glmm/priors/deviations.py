@@ -209,6 +209,14 @@ class Gamma(Prior):
         """Infinite where ``rate`` is positive, else ``1 - shape``."""
         return np.inf if self.rate > 0 else 1.0 - self.shape
 
+    @property
+    def origin(self) -> float:
+        """``shape - 1``."""
+        return self.shape - 1.0
+
+    def _logkernel(self, x, log=np.log):
+        return (self.shape - 1.0) * log(x) - self.rate * x
+
     def _logpdf(self, x):
         constant = self.shape * log(self.rate) - lgamma(self.shape)
         return constant + (self.shape - 1.0) * np.log(x) - self.rate * x
@@ -245,6 +253,14 @@ class LogNormal(Prior):
     def tail(self) -> float:
         """Infinite where proper, else 1: the log-uniform limit."""
         return np.inf if self.proper else 1.0
+
+    @property
+    def origin(self) -> float:
+        """Infinite where proper, else -1."""
+        return np.inf if self.proper else -1.0
+
+    def _logkernel(self, x, log=np.log):
+        return -log(x)
 
     def _logpdf(self, x):
         logx = np.log(x)
@@ -289,6 +305,14 @@ class InverseGamma(Prior):
         """``2 shape + 1`` on the variance, ``shape + 1`` on the value."""
         return (2.0 if self.on == "variance" else 1.0) * self.shape + 1.0
 
+    @property
+    def origin(self) -> float:
+        """Infinite where ``scale`` is positive, else minus the tail's power."""
+        return np.inf if self.scale > 0 else -self.tail
+
+    def _logkernel(self, x, log=np.log):
+        return -(self.shape + 1.0) * log(x) - self.scale / x
+
     def _logpdf(self, x):
         constant = self.shape * log(self.scale) - lgamma(self.shape)
         density = constant - (self.shape + 1.0) * np.log(x) - self.scale / x
@@ -308,8 +332,10 @@ class InverseGamma(Prior):
 class Power(Prior):
     """Power prior of a standard deviation: density proportional to ``sd^-k`` above zero.
 
-    Improper for every ``k`` and refused: ``k=1`` is the log-uniform prior, the limit of
-    InverseGamma(0, 0), under which no GLMM has a posterior (Natarajan & McCulloch 1995).
+    Improper for every ``k``: ``k=0`` is uniform, ``k=-1`` uniform on the variance, ``k=1``
+    the log-uniform prior, the limit of InverseGamma(0, 0), under which no GLMM has a posterior
+    (Natarajan & McCulloch 1995). It is refused, unless ``Priors(allow_improper=True)`` opens
+    the check that the posterior exists.
     """
 
     roles: ClassVar = SD
@@ -326,5 +352,10 @@ class Power(Prior):
         """``k``."""
         return self.k
 
-    def _logpdf(self, x):
-        return -self.k * np.log(x)
+    @property
+    def origin(self) -> float:
+        """``-k``."""
+        return -self.k
+
+    def _logkernel(self, x, log=np.log):
+        return -self.k * log(x)

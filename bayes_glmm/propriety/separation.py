@@ -1,8 +1,8 @@
-r"""Check that the posterior exists, and that the likelihood has a maximum.
+r"""Separation: whether the likelihood of the fixed effects has a maximum.
 
-Separation: a direction ``gamma`` of the coefficients along which no row's likelihood falls
+A direction ``gamma`` of the coefficients along which no row's likelihood falls
 and some row's rises, so that no maximum-likelihood estimate exists (Albert & Anderson 1984)
-and a flat prior on the coefficients would leave no posterior. With
+and a flat prior on the coefficients leaves no posterior. With
 ``s_i = +1`` for rows of successes only, ``-1`` for rows of failures only (or zero counts) and
 equality for the rest, it is a ray of the cone
 
@@ -12,18 +12,15 @@ found by one linear program (Konis 2007).
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import null_space
 from scipy.optimize import linprog
-from scipy.sparse.linalg import lsmr
 from scipy.special import expit
 
-from .messages import Message, message
-
-Verdict = Literal["proper", "improper", "likely proper", "unknown"]
+from ..messages import Message, message
+from .rows import is_discrete, row_signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +55,14 @@ def find_separation(model) -> Separation | None:
     """
     d = model.design
     sign = model.family.recession(d.y, d.trials)
+    if is_discrete(model.family):
+        sign = row_signs(model.family, model.link, d.y, d.trials)
     scale = np.abs(d.X).max(axis=0)
     X = d.X / scale
     basis = _directions_left(X[sign == 0])
     if basis.shape[1] == 0:
         return None
-    signed = sign[sign != 0, None] * (X[sign != 0] @ basis)
+    signed = sign[np.abs(sign) == 1, None] * (X[np.abs(sign) == 1] @ basis)
     if _maximum_exists(signed):
         return None
     ray = _ray(np.unique(np.round(signed, 12), axis=0))
@@ -73,7 +72,7 @@ def find_separation(model) -> Separation | None:
     gamma = gamma / np.abs(gamma).max()
     gamma[np.abs(gamma) < 1e-7] = 0.0
     rises = sign * (d.X @ gamma) > 1e-7 * np.abs(d.X).max()
-    words = _in_words(d, sign, gamma, rises)
+    words = in_words(d, sign, gamma, rises)
     return Separation(d.terms, gamma, d.to_user(rises), bool(rises.all()), words)
 
 
@@ -116,7 +115,7 @@ def _ray(cone: np.ndarray) -> np.ndarray | None:
     return solution.x[:k] if found else None
 
 
-def _in_words(design, sign, gamma, rises) -> str:
+def in_words(design, sign, gamma, rises) -> str:
     """Describe a separating direction by its terms and the rows it predicts perfectly."""
     kind = "Complete" if rises.all() else "Quasi-complete"
     moved = np.flatnonzero(gamma)
@@ -124,9 +123,12 @@ def _in_words(design, sign, gamma, rises) -> str:
         column = design.X[:, moved[0]] == 1
         if (sign[column] == sign[column][0]).all():
             extreme = "at its highest value" if sign[column][0] > 0 else "at its lowest value"
+            term = design.terms[moved[0]]
+            where = "" if term == "Intercept" else f" with {term} = 1"
             return (
                 f"{kind} separation: {design.response_name} is {extreme} in all "
-                f"{int(column.sum())} rows with {design.terms[moved[0]]} = 1"
+                f"{int(column.sum())} rows{where}"
+                f"{_whole_levels(design, column)}"
             )
     path = " ".join(f"{gamma[j]:+.3g}·{design.terms[j]}" for j in moved)
     return (
@@ -135,76 +137,16 @@ def _in_words(design, sign, gamma, rises) -> str:
     )
 
 
+def _whole_levels(design, rows) -> str:
+    """Say so where rows are all those of some levels of a grouping factor."""
+    for g in design.groups:
+        inside = np.unique(g.index[rows])
+        if np.isin(g.index, inside).sum() == rows.sum() and len(inside) < g.n_levels:
+            return f", that is in all {len(inside)} levels of {g.group} there"
+    return ""
+
+
 def separation_messages(model) -> tuple[Message, ...]:
     """Warn of separation, with its direction, or give nothing."""
     found = find_separation(model)
     return () if found is None else (message("separation", direction=found.words),)
-
-
-@dataclass(frozen=True, eq=False)
-class ProprietyReport:
-    """Whether the posterior exists for this model and these data.
-
-    Attributes
-    ----------
-    verdict
-        "proper", "improper", "likely proper" or "unknown".
-    rule
-        The argument that gives the verdict.
-    remedy
-        What to do, or an empty string.
-    separation
-        The separating direction of the fixed effects, if there is one.
-    """
-
-    verdict: Verdict
-    rule: str
-    remedy: str
-    separation: Separation | None
-
-    def __str__(self) -> str:
-        """Say the verdict and why, one sentence a line."""
-        lines = [f"posterior: {self.verdict}. {self.rule}"]
-        lines += [self.remedy] if self.remedy else []
-        if self.separation:
-            lines.append(str(message("separation", direction=self.separation.words)))
-        return "\n".join(lines)
-
-
-def check_propriety(model) -> ProprietyReport:
-    """Check that the posterior of ``model`` exists.
-
-    Improper priors are refused when a model is made, so every prior here is proper. With a
-    discrete family the likelihood is at most one and the posterior is proper. A gaussian
-    density is not bounded as its SD goes to zero: the posterior is proper if fixed and
-    random columns together leave a residual sum of squares, and is not decided here if they
-    fit the data exactly.
-    """
-    found = find_separation(model)
-    if model.family.name != "gaussian":
-        rule = "All priors are proper and the likelihood of a discrete response is at most 1."
-        return ProprietyReport("proper", rule, "", found)
-    if _residual_is_positive(model):
-        rule = "All priors are proper and the columns of X and Z do not fit the data exactly."
-        return ProprietyReport("proper", rule, "", found)
-    rule = "The columns of X and Z fit the data exactly, so the likelihood is unbounded."
-    remedy = "Drop random terms with one observation per level, or use a prior on dispersion "
-    return ProprietyReport("unknown", rule, remedy + "that keeps away from zero.", found)
-
-
-def _residual_is_positive(model) -> bool:
-    """Tell whether the response leaves the span of the columns of X and Z."""
-    d = model.design
-    with np.errstate(all="ignore"):
-        target = model.link.link(d.y) - d.offset  # the eta that would fit exactly
-    if not np.isfinite(target).all():
-        return True
-    columns = [sparse.csr_array(d.X)]
-    for g in d.groups:
-        cells = g.index[:, None] * g.q + np.arange(g.q)
-        rows = np.repeat(np.arange(d.n), g.q)
-        shape = (d.n, g.n_levels * g.q)
-        columns.append(sparse.csr_array((g.Z.ravel(), (rows, cells.ravel())), shape=shape))
-    M = sparse.hstack(columns, format="csr")
-    fitted = M @ lsmr(M, target, atol=1e-13, btol=1e-13, maxiter=10 * d.n)[0]
-    return bool(np.linalg.norm(target - fitted) > 1e-8 * np.linalg.norm(target - target.mean()))
