@@ -125,6 +125,23 @@ def test_tail_power(prior, twin):
         assert slope == pytest.approx(-prior.tail, abs=1e-5)
 
 
+@pytest.mark.parametrize("prior", [p for p, _ in TWINS if "sd" in p.roles] + [
+    Uniform(0, np.inf), Uniform(0, np.inf, on="variance"), Uniform(1, np.inf), Gamma(2, 0),
+    Gamma(0, 1), Power(-1), Power(1), HalfCauchy(np.inf), InverseGamma(0, 1), InverseGamma(0, 0),
+    InverseGamma(0.5, 0), LogNormal(0, np.inf), Exponential(0),
+], ids=str)  # fmt: skip
+def test_power_at_zero(prior):
+    """``origin``: the slope of the log density in log sd at zero; inf where it vanishes faster."""
+    if prior.support[0] < 0:
+        return  # a prior for coefficients only
+    low, high = prior.logpdf(np.array([1e-6, 2e-6]))
+    if np.isinf(prior.origin):
+        assert low == -np.inf or (high - low) / np.log(2) > 5
+    else:
+        slope = (high - low) / np.log(2)
+        assert slope == pytest.approx(prior.origin, abs=1e-5)  # the next term is of order 1e-6
+
+
 @each_prior
 def test_draws(prior, twin):
     draws = prior.rvs(np.random.default_rng(1), (4, 1000))
@@ -476,3 +493,16 @@ def test_a_choice_for_what_is_not_there_is_refused():
         resolve(Priors(beta=Normal(0, 1)), X=d.X[:, :1], terms=("Intercept",))
     with pytest.raises(ValueError, match="must be a Priors object"):
         resolve(HalfNormal(1))
+
+
+def test_improper_priors_pass_where_they_are_allowed():
+    chosen = Priors(intercept=Flat(), sd=Flat(), corr=LKJ(1), allow_improper=True)
+    priors = resolve(chosen)
+    assert not priors.proper
+    assert priors.beta[0] == Flat()
+    assert priors.sd["year"] == (Uniform(0, np.inf),)  # the flat prior of a standard deviation
+    row = priors.table().set_index("parameter").loc["sd_year[Intercept]"]
+    assert np.isnan([row.range_low, row.range_high]).all()
+    assert resolve().proper
+    with pytest.raises(ValueError, match=r"allow_improper='yes'\) must be True or False"):
+        Priors(allow_improper="yes")  # type: ignore

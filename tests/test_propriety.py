@@ -114,3 +114,102 @@ def cbpp():
         "data": bg.load_dataset("cbpp"),
         "family": "binomial",
     }
+
+
+# ---- improper priors: allowed, checked, and sampled only where the posterior exists
+
+
+def groups(*patterns, **priors):
+    rows = [(value, f"g{k}") for k, pattern in enumerate(patterns) for value in pattern]
+    frame = pd.DataFrame(rows, columns=["y", "g"])
+    priors = bg.Priors(allow_improper=True, **priors)
+    return bg.GLMM("y ~ 1 + (1 | g)", frame, family="bernoulli", priors=priors)
+
+
+def test_a_model_without_a_posterior_is_not_sampled():
+    m = groups([1, 1], [0, 0], [1, 1], sd=bg.Flat())
+    with pytest.raises(bg.ImproperPosteriorError, match="improper") as caught:
+        m.fit(bg.NUTS(seed=1))
+    assert "In 3 of 3 levels of g (g0, g1, g2) y is at its lowest or highest value" in str(
+        caught.value
+    )
+    assert "HalfNormal or PC" in str(caught.value)
+
+
+def test_a_model_whose_posterior_is_not_decided_is_not_sampled():
+    m = groups([1, 0], [0, 1], intercept=bg.Flat())
+    unknown = bg.GLMM(
+        "y ~ 1 + (1 | g)", m.design.frame, family="gaussian",
+        priors=bg.Priors(sd=bg.Flat(), allow_improper=True),
+    )  # fmt: skip
+    assert bg.check_propriety(unknown).verdict == "proper"
+    saturated = pd.DataFrame({"y": [1.0, 2.5, 2.0], "g": list("abc")})
+    unknown = bg.GLMM(
+        "y ~ 1 + (1 | g)", saturated, family="gaussian",
+        priors=bg.Priors(intercept=bg.Flat(), allow_improper=True),
+    )  # fmt: skip
+    with pytest.raises(bg.ImproperPosteriorError, match="unknown"):
+        unknown.fit(bg.NUTS(seed=1))
+
+
+def test_the_report_holds_its_numbers():
+    found = bg.check_propriety(groups([1, 0], [0, 1], [1, 1], intercept=bg.Flat(), sd=bg.Flat()))
+    assert (found.verdict, found.kappa, found.p, found.alpha) == ("improper", 2, 1, (0.0,))
+    assert found.subset == ("sd_g[Intercept]",)
+    assert "alpha 0 + kappa 2 - p 1 = 1; more than 1 is needed" in str(found)
+    assert "not from a publication" in str(found)
+
+
+def test_separation_of_a_level_is_said_with_its_groups():
+    frame = pd.DataFrame(
+        {"y": [1, 0, 1, 0, 0, 0, 0, 0], "type": list("AAAABBBB"), "herd": list("aabbccdd")}
+    )
+    m = bg.GLMM(
+        "y ~ type + (1 | herd)", frame, family="bernoulli",
+        priors=bg.Priors(beta=bg.Flat(), sd=bg.PC(3, 0.05), allow_improper=True),
+    )  # fmt: skip
+    found = bg.check_propriety(m)
+    assert found.verdict == "improper"
+    assert found.certificate == (
+        "Quasi-complete separation: y is at its lowest value in all 4 rows with type[T.B] = 1, "
+        "that is in all 2 levels of herd there"
+    )
+    assert bg.check_propriety(m.with_priors(bg.Priors())).verdict == "proper"
+
+
+GAUSSIAN = [  # levels, prior of the SD, posterior?  (Gelman 2006: uniform SD needs 3, variance 4)
+    (2, bg.Flat(), False),
+    (3, bg.Flat(), True),
+    (3, bg.Power(-1), False),
+    (4, bg.Power(-1), True),
+    (2, bg.HalfCauchy(1), True),
+    (5, bg.Power(1), False),
+]
+
+
+@pytest.mark.parametrize(("levels", "prior", "exists"), GAUSSIAN, ids=str)
+def test_gaussian_needs_as_many_groups_as_gelman_says(levels, prior, exists):
+    rng = np.random.default_rng(levels)
+    frame = pd.DataFrame(
+        {"y": rng.normal(size=4 * levels), "g": np.repeat(list("abcdefg")[:levels], 4)}
+    )
+    priors = bg.Priors(intercept=bg.Flat(), sd=prior, allow_improper=True)
+    m = bg.GLMM("y ~ 1 + (1 | g)", frame, family="gaussian", priors=priors)
+    assert bg.check_propriety(m).verdict == ("proper" if exists else "improper")
+    both = m.with_priors(
+        bg.Priors(intercept=bg.Flat(), sd=prior, dispersion=bg.Power(1), allow_improper=True)
+    )
+    assert bg.check_propriety(both).verdict == ("proper" if exists else "improper")
+
+
+def test_gaussian_residual_with_a_growing_prior_needs_rows():
+    """sd_e^k: proper while k < n - p - 1."""
+    frame = pd.DataFrame({"y": [0.1, 1.0, 0.4, 2.0, 1.1, 0.3], "g": list("aabbcc")})
+
+    def verdict(k):
+        priors = bg.Priors(intercept=bg.Flat(), dispersion=bg.Power(-k), allow_improper=True)
+        m = bg.GLMM("y ~ 1 + (1 | g)", frame, family="gaussian", priors=priors)
+        return bg.check_propriety(m).verdict
+
+    assert verdict(3) == "proper"
+    assert verdict(4) == "improper"

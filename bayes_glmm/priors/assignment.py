@@ -314,7 +314,9 @@ def _coefficients(chosen: Priors, design, link, units: _Units) -> list[Assigned]
             default = Normal(0.0, 2.5 * scale / spreads[k])
             kind = "SD" if centred else "root mean square (no intercept)"
             why = f"2.5 {_of_response(link, scale)}/ {kind} of the column, {spreads[k]:.4g}"
-        rows.append(_assign(f"beta[{term}]", "coefficient", options, default, why, chosen.allow_improper))
+        rows.append(
+            _assign(f"beta[{term}]", "coefficient", options, default, why, chosen.allow_improper)
+        )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Does the posterior exist, for this model and these data?
+"""Whether the posterior exists, for this model and these data.
 
 >>> check_propriety(model).verdict
 'proper'

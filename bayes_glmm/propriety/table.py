@@ -90,7 +90,9 @@ def all_proper(spec: Specification) -> ProprietyReport | None:
         rule = "All priors are proper and the likelihood of a discrete response is at most 1."
         return ProprietyReport("proper", rule, BOUNDED)
     if spec.family.name not in ("gaussian", "gamma"):
-        return _unknown(f"The check does not know whether the {spec.family.name} density is bounded.")
+        return _unknown(
+            f"The check does not know whether the {spec.family.name} density is bounded."
+        )
     if spec.leaves_residual():
         rule = "All priors are proper and the columns of X and Z do not fit the data exactly."
         return ProprietyReport("proper", rule, BOUNDED)
@@ -190,7 +192,7 @@ def by_tails(spec: Specification) -> ProprietyReport | None:
     tails = problem.tails()
     if tails[0].margin <= 0:
         return _improper(spec, tails[0])
-    one = len(problem.heavy_tailed) == 1 or not problem.heavy_tailed and len(problem.heavy) == 1
+    one = len(problem.heavy_tailed) == 1 or (not problem.heavy_tailed and len(problem.heavy) == 1)
     if one and _alone(problem.deviations):
         return _exists("proper", spec, tails)
     return _exists("likely proper", spec, tails)
@@ -316,7 +318,7 @@ def gaussian(spec: Specification) -> ProprietyReport | None:
 
 
 def _with_residual(spec: Specification) -> list[Tail]:
-    """The residual SD goes to infinity too, with every SD whose prior grows."""
+    """Let the residual SD go to infinity too, with every SD whose prior grows."""
     alpha = spec.priors.dispersion.tail
     if not np.isfinite(alpha):
         return []

@@ -111,7 +111,7 @@ class TailProblem:
                     yield S, A
 
     def _weight(self, S, A) -> float:
-        """The margin but for ``kappa``."""
+        """Give the margin but for ``kappa``."""
         weight = sum(self.deviations[k].alpha - 1.0 for k in S)
         return weight + sum(self.heavy[k][1] for k in A) - self.X_flat.shape[1]
 

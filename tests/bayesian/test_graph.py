@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pymc as pm
+import pytensor
 import pytest
 from scipy import stats
 
 import bayes_glmm as bg
+from bayes_glmm.bayesian.graph import _draw
 from bayes_glmm.numerics.bind import bind_numpy
 
 RNG = np.random.default_rng(7)
@@ -196,3 +198,39 @@ def test_posterior_prediction_on_new_rows():
             return_inferencedata=False,
         )
     assert drawn["y"].shape[-1] == 3
+
+
+IMPROPER = [
+    bg.Flat(),
+    bg.Power(-1),
+    bg.Power(0.5),
+    bg.Uniform(0, np.inf, on="variance"),
+    bg.Uniform(1, np.inf),
+    bg.Uniform(-np.inf, 2),
+    bg.Gamma(2, 0),
+    bg.InverseGamma(0, 0.5),
+    bg.HalfCauchy(np.inf),
+]
+
+
+@pytest.mark.parametrize("prior", IMPROPER, ids=str)
+def test_an_improper_prior_has_its_kernel_in_the_graph(prior):
+    with pm.Model() as graph:
+        value = pm.Deterministic("value", _draw("x", prior))
+    (free,) = graph.value_vars
+    both = pytensor.function(
+        [free], [graph.logp(jacobian=False), graph.replace_rvs_by_values([value])[0]],
+        mode="FAST_COMPILE",
+    )  # fmt: skip
+    for point in (-0.7, 0.3, 1.1):
+        density, x = both(point)
+        # the kernels are sums of two or three logarithms
+        assert density == pytest.approx(float(prior.logpdf(x)), abs=1e-12)
+
+
+def test_a_model_with_improper_priors_has_a_graph_only_where_its_posterior_exists(cbpp):
+    flat = bg.Priors(intercept=bg.Flat(), beta=bg.Flat(), sd=bg.Flat(), allow_improper=True)
+    graph = bg.build_graph(cbpp.with_priors(flat))
+    assert {"beta", "sd_herd", "b_herd"} <= set(graph.named_vars)
+    with pytest.raises(bg.ImproperPosteriorError, match="infinite mass near zero"):
+        bg.build_graph(cbpp.with_priors(bg.Priors(sd=bg.Power(1), allow_improper=True)))

@@ -1,0 +1,1 @@
+"""Simulation studies and numerical checks, one command each."""
