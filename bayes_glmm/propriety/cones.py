@@ -12,6 +12,7 @@ Those are the rows with ``t_i = 0`` at the solution of ``max sum t_i`` under ``s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -85,10 +86,10 @@ def cone_of(sign: np.ndarray, X: np.ndarray, effects: Sequence[Effects] = ()) ->
     effects = [Effects(e.index, e.Z / _sizes(e.Z), e.n_levels) for e in effects]
     first, back = _distinct(sign, X, effects)
     sign, X, effects = sign[first], X[first], [e.take(first) for e in effects]
-    M = sparse.hstack([sparse.csr_array(X), *(e.columns() for e in effects)], format="csr")
+    M: Any = sparse.hstack([sparse.csr_array(X), *(e.columns() for e in effects)], format="csr")
     open_rows = sign != 0
     signed = sparse.diags_array(sign[open_rows]) @ M[open_rows]
-    direction, free = _interior(M[~open_rows], sparse.csr_array(signed))
+    direction, free = _interior(M[~open_rows], signed)
     rises = np.zeros(len(sign), bool)
     rises[open_rows] = free
     kappa = rank(X[~rises], [e.take(~rises) for e in effects])
@@ -110,12 +111,12 @@ def _distinct(sign, X, effects) -> tuple[np.ndarray, np.ndarray]:
     return first, back
 
 
-def _interior(equal: sparse.csr_array, above: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+def _interior(equal: Any, above: Any) -> tuple[np.ndarray, np.ndarray]:
     """Give a direction inside ``{equal w = 0, above w >= 0}`` and the rows positive there."""
     m, k = above.shape
     if m == 0:
         return np.zeros(k), np.zeros(0, bool)
-    solution = linprog(
+    solution: Any = linprog(
         np.r_[np.zeros(k), -np.ones(m)],
         A_ub=sparse.hstack([-above, sparse.eye_array(m)], format="csr"),
         b_ub=np.zeros(m),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -18,22 +19,22 @@ DENSE = 2e7  # entries of a matrix that is factored rather than iterated on
 class Specification:
     """A model as the decision table sees it."""
 
-    model: object
+    model: Any
 
     @property
     def design(self):
         """The design."""
-        return self.model.design  # pyright: ignore[reportAttributeAccessIssue]
+        return self.model.design
 
     @property
     def family(self):
         """The family."""
-        return self.model.family  # pyright: ignore[reportAttributeAccessIssue]
+        return self.model.family
 
     @property
     def priors(self):
         """The resolved priors."""
-        return self.model.priors  # pyright: ignore[reportAttributeAccessIssue]
+        return self.model.priors
 
     @property
     def discrete(self) -> bool:
@@ -43,7 +44,7 @@ class Specification:
     @property
     def light(self) -> bool:
         """Whether the likelihood falls at least exponentially."""
-        return has_light_tails(self.family, self.model.link)  # pyright: ignore
+        return has_light_tails(self.family, self.model.link)
 
     @cached_property
     def flat(self) -> tuple[int, ...]:
@@ -76,7 +77,7 @@ class Specification:
     @cached_property
     def _sign(self) -> np.ndarray:
         d = self.design
-        return row_signs(self.family, self.model.link, d.y, d.trials)  # pyright: ignore
+        return row_signs(self.family, self.model.link, d.y, d.trials)
 
     @cached_property
     def used(self) -> np.ndarray:
@@ -124,7 +125,7 @@ class Specification:
         """
         d = self.design
         with np.errstate(all="ignore"):
-            target = self.model.link.link(d.y) - d.offset  # pyright: ignore
+            target = self.model.link.link(d.y) - d.offset
         if np.isnan(target).any():
             return True
         rows = np.isfinite(target)

@@ -50,7 +50,7 @@ def _unknown(rule: str, remedy: str = "", source: str = OWN) -> ProprietyReport:
 
 def not_integrable_at_zero(spec: Specification) -> ProprietyReport | None:
     """Rule 1: a prior with infinite mass near a standard deviation of zero."""
-    found = [d for d in spec.deviations if d.prior.origin <= -1]  # pyright: ignore
+    found = [d for d in spec.deviations if d.prior.origin <= -1]
     if found:
         one = found[0]
         rule = (
@@ -165,7 +165,7 @@ def slow_tails(spec: Specification) -> ProprietyReport | None:
     """Rule 7: links whose likelihood falls as a power of the linear predictor."""
     if spec.light:
         return None
-    link = spec.model.link.name  # pyright: ignore[reportAttributeAccessIssue]
+    link = spec.model.link.name
     rule = (
         f"With family {spec.family.name} and link {link} the likelihood is not known to fall "
         "exponentially in the linear predictor, so the tail theorem does not apply."
@@ -300,7 +300,7 @@ def gaussian(spec: Specification) -> ProprietyReport | None:
     if not spec.leaves_residual():
         return _exact_fit()
     problem, dispersion = spec.problem, spec.priors.dispersion
-    improper = [k for k in problem.heavy_tailed if not problem.deviations[k].prior.proper]  # pyright: ignore
+    improper = [k for k in problem.heavy_tailed if not problem.deviations[k].prior.proper]
     if not improper and dispersion.proper:
         rule = (
             "The columns with flat priors are independent, the priors of all standard deviations "
@@ -334,8 +334,8 @@ def gamma(spec: Specification) -> ProprietyReport | None:
         return None
     if not spec.leaves_residual():
         return _exact_fit()
-    link = spec.model.link.name  # pyright: ignore[reportAttributeAccessIssue]
-    proper = all(d.prior.proper for d in spec.deviations)  # pyright: ignore
+    link = spec.model.link.name
+    proper = all(d.prior.proper for d in spec.deviations)
     if proper and link == "log":
         rule = (
             "The columns with flat priors are independent, the other priors are proper, and the "

@@ -18,6 +18,7 @@ from itertools import combinations, product
 
 import numpy as np
 
+from ..priors import Prior
 from .cones import Cone, Effects, cone_of
 
 MOST_SUBSETS = 4096
@@ -31,7 +32,7 @@ class Deviation:
 
     name: str
     group: str
-    prior: object
+    prior: Prior
     index: np.ndarray
     z: np.ndarray
     n_levels: int
@@ -41,7 +42,7 @@ class Deviation:
     @property
     def alpha(self) -> float:
         """Power of the prior's tail."""
-        return self.prior.tail  # pyright: ignore[reportAttributeAccessIssue]
+        return self.prior.tail
 
 
 @dataclass(frozen=True, eq=False)
