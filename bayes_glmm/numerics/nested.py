@@ -89,7 +89,8 @@ class Nested:
         self.value, self.t = np.empty(G), np.empty(len(y))
         chunks = len(self.chunks) - 1
         self.gamma, self.gamma_dispersion = np.empty((chunks, q + p, q + p)), np.empty(chunks)
-        self.covariance = np.empty((M, q, q)), np.empty((G, p, p))
+        self.given, self.regression = np.empty((M, q, q)), np.empty((M, q, p))
+        self.variance = np.empty((G, p, p))
         self.mean = np.empty((M, q)), np.empty((G, p))
         self.second = np.empty((M, q, q)), np.empty((G, p, p))
 
@@ -141,12 +142,26 @@ class Nested:
             self.row_starts, self.inner_starts, self.chunks, self.parts, self.part_starts,
             first, last, *self.rules, NEWTON_DECREMENT, NEWTON_ROUNDS,
             self.u, self.v, self.value, self.t, self.gamma, self.gamma_dispersion,
-            *self.covariance, self.mean[0], self.second[0], self.mean[1], self.second[1],
+            self.given, self.regression, self.variance,
+            self.mean[0], self.second[0], self.mean[1], self.second[1],
         )  # fmt: skip
 
     def conditional(self, factors) -> list[tuple[np.ndarray, np.ndarray]]:
         """Modes of ``b = L u`` and their SDs from ``H^{-1}``, the finer factor first."""
-        return self._by_factor(factors, (self.u.T, self.v.T), self.covariance)
+        outer, K = self.variance[self.parent[self.order]], self.regression
+        inner = self.given + K @ outer @ K.swapaxes(1, 2)
+        return self._by_factor(factors, (self.u.T, self.v.T), (inner, self.variance))
+
+    def scatter(self, factors, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draw ``b = L u``, ``u ~ N(0, H^{-1})``: ``(draws, levels, q)``, the finer first."""
+        M, G = self.finer.levels, self.coarser.levels
+        z_outer = rng.standard_normal((draws, G, self.coarser.q, 1))
+        z_inner = rng.standard_normal((draws, M, self.finer.q, 1))
+        v = np.linalg.cholesky(self.variance) @ z_outer
+        u = np.linalg.cholesky(self.given) @ z_inner
+        u -= self.regression @ v[:, self.parent[self.order]]
+        back = np.argsort(self.order)
+        return [u[..., 0][:, back] @ factors[0].T, v[..., 0] @ factors[1].T]
 
     def posterior_means(self, base, dispersion, factors) -> list[tuple[np.ndarray, np.ndarray]]:
         """``E[b | y]`` and the SDs of ``b | y`` by the rule, the finer factor first."""

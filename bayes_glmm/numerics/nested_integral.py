@@ -183,7 +183,7 @@ def turn(a, j, i, g, K, N, W, Q, bent, out):
         Indices, Indices, Indices, Indices, Indices, Integer, Integer,
         Matrix, Vector, Matrix, Vector, Real, Integer,
         Matrix, Matrix, Vector, Vector, Cube, Vector,
-        Cube, Cube, Matrix, Cube, Matrix, Cube,
+        Cube, Cube, Cube, Matrix, Cube, Matrix, Cube,
     )
 )  # fmt: skip
 def integrate_nested(
@@ -192,7 +192,7 @@ def integrate_nested(
     row_starts, inner_starts, chunks, parts, part_starts, first_chunk, last_chunk,
     x, log_factor, x_outer, log_factor_outer, tolerance, limit,
     mode_inner, mode_outer, value, t, gamma, gamma_dispersion,
-    covariance_inner, covariance_outer, mean_inner, second_inner, mean_outer, second_outer,
+    variance_inner, regression, variance_outer, mean_inner, second_inner, mean_outer, second_outer,
 ):  # fmt: skip
     """Integrate the outer groups of the chunks ``first_chunk:last_chunk``.
 
@@ -226,8 +226,9 @@ def integrate_nested(
     t, gamma, gamma_dispersion
         Out: derivatives by ``eta`` (rows), by ``L`` (chunks; only the blocks of one factor)
         and log dispersion (chunks).
-    covariance_inner, covariance_outer
-        Out: diagonal blocks of ``H^{-1}``, ``(M, q, q)`` and ``(G, p, p)``.
+    variance_inner, regression, variance_outer
+        Out: ``H_ii^{-1}``, the variance of ``u`` given ``v``, ``(M, q, q)``; ``K``,
+        ``(M, q, p)``; the block of ``v`` in ``H^{-1}``, ``(G, p, p)``.
     mean_inner, second_inner, mean_outer, second_outer
         Out: first and second moments of ``u`` and ``v`` given ``y`` by the rule.
 
@@ -490,20 +491,20 @@ def integrate_nested(
                 mean_outer[g0 + g, d] = share * mean_v[d, g]
                 for e in range(p):
                     second_outer[g0 + g, d, e] = share * second_v[d, e, g]
-                    covariance_outer[g0 + g, d, e] = 0.0
+                    variance = 0.0
                     for b in range(p):
-                        covariance_outer[g0 + g, d, e] += Tv[b, d, g] * Tv[b, e, g]
+                        variance += Tv[b, d, g] * Tv[b, e, g]
+                    variance_outer[g0 + g, d, e] = variance
             for i in range(cuts[g], cuts[g + 1]):
                 for d in range(q):
                     mode_inner[d, i0 + i] = m_u[d, i]
                     mean_inner[i0 + i, d] = share * mean_u[d, i]
+                    for e in range(p):
+                        regression[i0 + i, d, e] = K[d, e, i]
                     for e in range(q):
                         second_inner[i0 + i, d, e] = share * second_u[d, e, i]
                         variance = 0.0
                         for b in range(q):
                             variance += T[b, d, i] * T[b, e, i]
-                        for b in range(p):
-                            for h in range(p):
-                                variance += K[d, b, i] * covariance_outer[g0 + g, b, h] * K[e, h, i]
-                        covariance_inner[i0 + i, d, e] = variance
+                        variance_inner[i0 + i, d, e] = variance
     return failures

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
 from scipy.special import logsumexp
 
 from bayes_glmm.numerics.bind import bind_numba, bind_numpy
@@ -174,6 +175,31 @@ def test_many_nodes_are_the_integral(name, q, p, nodes):
     x = np.array([0.3, -0.5, *theta[p], *[0.9 * s for s in theta[q]]])
     # the nodes: binary rows at SDs below one settle to 1e-9 by 31 nodes
     np.testing.assert_allclose(marginal(x)[0], brute_force(rows, factors, name, x), rtol=1e-9)
+
+
+def test_draws_have_the_conditional_covariance():
+    """Joint covariance of all effects against the inverse of the dense curvature."""
+    name = "binomial-logit"
+    rows, factors = nested(name, 1, 2, sizes=((2, 3), (1,)))
+    marginal = marginal_of(name, rows, factors)
+    x = parameters(marginal)
+    draws = marginal.scatter(x, 20_000, np.random.default_rng(1))
+    base, dispersion, (L_inner, L_outer) = at(marginal, x)
+    finer, coarser = marginal.ranked
+    A = np.zeros((len(base), 7))  # two outer groups with two effects, three inner levels
+    for j in range(len(base)):
+        g, i = coarser.index[j], finer.index[j]
+        A[j, 2 * g : 2 * g + 2], A[j, 4 + i] = coarser.Z[j] @ L_outer, (finer.Z[j] @ L_inner)[0]
+    modes = np.concatenate([m.ravel() for m, _ in marginal.conditional(x)])
+    wide = block_diag(L_outer, L_outer, *[L_inner] * 3)
+    eta = base + A @ np.linalg.solve(wide, modes)
+    bound = bind_numpy(*pair(name))
+    l2 = bound.log_density(marginal.rows.y, marginal.rows.trials, eta, dispersion)[2]
+    expected = wide @ np.linalg.inv(np.eye(7) - (A.T * l2) @ A) @ wide.T
+    found = np.cov(np.concatenate([d.reshape(20_000, -1) for d in draws], axis=1).T)
+    sd = np.sqrt(np.diag(expected))
+    # a correlation's standard error is at most 1 / sqrt(20,000) = .007, here 4 of them
+    np.testing.assert_allclose(found / np.outer(sd, sd), expected / np.outer(sd, sd), atol=0.028)
 
 
 def test_sums_survive_a_first_node_that_is_far_too_low():
