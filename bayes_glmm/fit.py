@@ -22,6 +22,8 @@ Estimand = Literal["conditional", "population-averaged"]
 # verbs that need more than the arrays of a Fit -> where they are written
 HEAVY = {
     "confint_profile": "bayes_glmm.frequentist.inference:profile_confint",
+    "confint_boot": "bayes_glmm.frequentist.bootstrap:boot_confint",
+    "bootstrap": "bayes_glmm.frequentist.bootstrap:bootstrap",
     "profile": "bayes_glmm.frequentist.inference:profile_frame",
     "ranef": "bayes_glmm.frequentist.prediction:ranef",
     "rank_levels": "bayes_glmm.ranking:rank_levels",
@@ -295,7 +297,9 @@ class Fit:
             return pd.DataFrame(columns=["group", "level", "term", "estimate", "sd"])
         return pd.concat(tables, ignore_index=True)
 
-    def confint(self, level: float = 0.95, method: str | None = None) -> pd.DataFrame:
+    def confint(
+        self, level: float = 0.95, method: str | None = None, **options: Any
+    ) -> pd.DataFrame:
         """Intervals for coefficients and variance components.
 
         Parameters
@@ -303,9 +307,12 @@ class Fit:
         level
             Coverage.
         method
-            "wald" (SDs on the log scale), "profile" (methods with a likelihood), or
-            "posterior" (equal-tailed; methods with draws). Default: posterior for draws,
-            else wald.
+            "wald" (SDs on the log scale), "profile" or "boot" (parametric bootstrap; methods
+            with a likelihood), or "posterior" (equal-tailed; methods with draws). Default:
+            posterior for draws, else wald.
+        **options
+            Of "boot": ``replicates, seed, workers, progress`` and ``kind`` ("percentile" or
+            "basic"); see ``bootstrap``.
 
         Returns
         -------
@@ -313,8 +320,13 @@ class Fit:
             Columns ``term, conf_low, conf_high``; SDs are named ``sd_<group>[<term>]``.
         """
         method = method or ("wald" if self.draws is None else "posterior")
-        if method == "profile":
-            return heavy("confint_profile")(self, level)
+        if options and method != "boot":
+            raise ValueError(
+                f"confint(method={method!r}) has no options, got {', '.join(options)}: they are "
+                "of method='boot'."
+            )
+        if method in ("profile", "boot"):
+            return heavy(f"confint_{method}")(self, level, **options)
         low, high = self._interval(level, method)
         return pd.DataFrame({"term": self.parameter_names, "conf_low": low, "conf_high": high})
 
@@ -324,6 +336,10 @@ class Fit:
         See ``bayes_glmm.frequentist.inference.profile_frame``.
         """
         return heavy("profile")(self, parameters, points)
+
+    def bootstrap(self, replicates: int = 500, seed: int = 1, **options):
+        """Refit simulated data sets; see ``bayes_glmm.frequentist.bootstrap.bootstrap``."""
+        return heavy("bootstrap")(self, replicates, seed, **options)
 
     @property
     def parameter_names(self) -> list[str]:
@@ -342,7 +358,7 @@ class Fit:
             low, high = np.quantile(self._flat_draws, tails, axis=0)
             return low, high
         if method != "wald":
-            have = "'wald' or 'profile'" if self.draws is None else "'posterior' or 'wald'"
+            have = "'wald', 'profile' or 'boot'" if self.draws is None else "'posterior' or 'wald'"
             raise ValueError(f"confint(method={method!r}) is not had by {self.label}: use {have}.")
         half = ndtri(0.5 + level / 2) * self.se().to_numpy()
         low, high = self.beta - half, self.beta + half

@@ -143,6 +143,20 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "The draws are strongly autocorrelated.",
         "Raise draws.",
     ),
+    "bootstrap-few": (
+        "warning",
+        "{replicates} refits are few for {level:g} % intervals; about {wanted} are wanted.",
+        "Fewer than ten refits lie beyond each limit, so the limits are uncertain themselves.",
+        "Raise replicates.",
+    ),
+    "bootstrap-failures": (
+        "warning",
+        "{failed} of {total} bootstrap refits failed, most often: {reason}.",
+        "Data sets simulated from the fit are harder than the data: separation, or a model that "
+        "is richer than they can tell.",
+        "Intervals and p-values rest on the others and may be biased; read .failures, or "
+        "simplify the model.",
+    ),
     "bias-likely": (
         "warning",
         "{method} is known to be biased here: {facts}.",

@@ -20,7 +20,7 @@ PACKAGE = "bayes_glmm"
 
 # from what everything may use to what nothing may use; a folder stands for all in it
 LAYERS = (
-    {"choices", "toml", "messages", "methods", "datasets", "numerics"},
+    {"choices", "toml", "messages", "methods", "datasets", "numerics", "progress"},
     {"formula", "families", "priors", "residual", "fit"},
     {"design"},
     {"model", "modelfile"},
@@ -45,7 +45,7 @@ HOMES = {
     "great_tables": {"report"},
     "dask": {"study"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "progress"},
     "pydantic": {"modelfile"},
     "pooch": {"datasets"},
     "rdata": {"datasets"},

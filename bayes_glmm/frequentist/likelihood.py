@@ -202,11 +202,8 @@ class Likelihood:
         return nullcontext() if self.marginal.dense >= MANY_EFFECTS else one_blas_thread()
 
     def _maximise(self, start, inverse, fixed) -> Maximum:
-        x, spread = self.start
-        if start is not None:
-            x = self.inner(np.asarray(start, float))
-        if inverse is not None:
-            spread = self._spread(inverse)
+        x = self.start[0] if start is None else self.inner(np.asarray(start, float))
+        spread = self.start[1] if inverse is None else self._spread(inverse)
         free = np.setdiff1d(np.arange(len(x)), np.asarray(fixed, int))
         optimum, covariance, x = self._search(x, spread, free)
         zero: tuple[tuple[int, int], ...] = ()
@@ -234,9 +231,10 @@ class Likelihood:
         unknown = np.isnan(np.diag(inverse))
         back = np.linalg.inv(self.outer_jacobian)
         spread = back @ np.nan_to_num(inverse) @ back.T
-        rough = self.start[1]
-        spread[unknown] = rough[unknown]
-        spread[:, unknown] = rough[:, unknown]
+        if np.any(unknown):
+            rough = self.start[1]
+            spread[unknown] = rough[unknown]
+            spread[:, unknown] = rough[:, unknown]
         return spread
 
     def conditional(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,0 +1,315 @@
+r"""The parametric bootstrap of a likelihood fit: simulate from it, refit by the same likelihood.
+
+.. math:: b^* \sim N(0, \hat D), \qquad y^* \mid b^* \sim f(\cdot \mid \hat\beta, b^*, \hat\phi)
+
+Replicate ``r`` has the ``r``-th child of the seed's sequence, and every refit a likelihood
+object of its own, so that the numbers do not depend on the number of workers. Workers are
+threads: the kernels release the interpreter's lock, and threads need no start-up, no copies
+of the data and no guard in the user's script.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ..fit import Fit
+from ..messages import Message, message
+from ..numerics.pieces import available_cores
+from ..numerics.threads import one_blas_thread
+from ..progress import Progress, counting
+from .likelihood import Likelihood, Maximum
+from .ml import natural
+from .profiles import likelihood_of
+
+LIFT = 0.3  # of the start's SD: where a refit starts from an SD that is estimated as zero
+BEYOND = 10  # replicates that should lie beyond a percentile limit
+FAILED_SHARE = 0.05  # of the refits: more are worth a message
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A replicate without a result, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Refits of data sets simulated from a fit.
+
+    Attributes
+    ----------
+    fit
+        What was simulated from.
+    seed
+        Of the replicates.
+    estimates
+        One row per replicate, one column per parameter (``fit.parameter_names``): the scale
+        of the tables. NaN in the rows of failed refits, and for correlations with an SD of
+        zero.
+    loglik
+        Maximised log-likelihood by replicate, shape ``(replicates,)``.
+    failures
+        Replicate -> reason, for refits that failed or did not converge.
+    seconds
+        Wall-clock time.
+    """
+
+    fit: Fit
+    seed: int
+    estimates: pd.DataFrame
+    loglik: np.ndarray
+    failures: dict[int, str]
+    seconds: float
+
+    @cached_property
+    def good(self) -> pd.DataFrame:
+        """The rows of refits that succeeded."""
+        return self.estimates.drop(index=list(self.failures))
+
+    @property
+    def zero_share(self) -> pd.Series:
+        """Share of refits in which a standard deviation is exactly zero, by SD."""
+        sds = [name for name in self.estimates if name.startswith("sd_")]
+        return (self.good[sds] == 0.0).mean().rename("zero_share")
+
+    @property
+    def std_error(self) -> pd.Series:
+        """Standard deviation of the estimates over the refits."""
+        return self.good.std().rename("std_error")
+
+    @property
+    def bias(self) -> pd.Series:
+        """Mean of the refits' estimates minus the fit's own."""
+        return (self.good.mean() - self._own).rename("bias")
+
+    @cached_property
+    def _own(self) -> pd.Series:
+        sds = self.fit.variance.estimate if self.fit.variance else []
+        return pd.Series([*self.fit.beta, *sds], self.estimates.columns)
+
+    def confint(
+        self, level: float = 0.95, kind: Literal["percentile", "basic"] = "percentile"
+    ) -> pd.DataFrame:
+        """Bootstrap intervals.
+
+        Parameters
+        ----------
+        level
+            Coverage.
+        kind
+            "percentile", or "basic": ``2 estimate - percentile``, kept inside the range of
+            SDs and correlations.
+
+        Returns
+        -------
+        DataFrame
+            ``term, conf_low, conf_high``; ``attrs["messages"]`` holds ``messages_at(level)``.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"confint(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
+        if kind not in ("percentile", "basic"):
+            raise ValueError(f"confint(kind={kind!r}) is not known: use 'percentile' or 'basic'.")
+        low, high = (self.good.quantile(q) for q in ((1 - level) / 2, (1 + level) / 2))
+        if kind == "basic":
+            low, high = 2 * self._own - high, 2 * self._own - low
+            bounded = [name.startswith(("sd_", "corr_", "dispersion")) for name in low.index]
+            least = np.where([name.startswith("corr_") for name in low.index], -1.0, 0.0)
+            low = low.mask(bounded, np.maximum(low, least))
+            high = high.mask([n.startswith("corr_") for n in low.index], np.minimum(high, 1.0))
+        table = pd.DataFrame(
+            {"term": low.index, "conf_low": low.to_numpy(), "conf_high": high.to_numpy()}
+        )
+        table.attrs["messages"] = self.messages_at(level)
+        return table
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What is to be known before 95 % intervals are read."""
+        return self.messages_at(0.95)
+
+    def messages_at(self, level: float) -> tuple[Message, ...]:
+        """Say where replicates are too few for the level, or many refits failed."""
+        notes, total = [], len(self.estimates)
+        wanted = int(np.ceil(2 * BEYOND / (1 - level) - 1e-9))
+        if len(self.good) < wanted:
+            notes.append(
+                message(
+                    "bootstrap-few", replicates=len(self.good), level=100 * level, wanted=wanted
+                )
+            )
+        if len(self.failures) > FAILED_SHARE * total:
+            reason = pd.Series(self.failures).mode()[0]
+            notes.append(
+                message("bootstrap-failures", failed=len(self.failures), total=total, reason=reason)
+            )
+        return tuple(notes)
+
+    def __repr__(self) -> str:
+        """Say in words what was done, then estimates, errors and intervals."""
+        head = (
+            f"Parametric bootstrap of {self.fit.label}: {len(self.estimates)} data sets simulated "
+            f"from the fit (seed {self.seed}), {len(self.failures)} refits failed"
+        )
+        table = self.confint().set_index("term")
+        table.insert(0, "estimate", self._own)
+        table.insert(1, "bias", self.bias)
+        table.insert(2, "std_error", self.std_error)
+        shares = self.zero_share[self.zero_share > 0]
+        zeros = "".join(f"\n{name} is zero in {share:.1%}" for name, share in shares.items())
+        undefined = self.good.isna().mean()
+        free = "".join(
+            f"\n{name} is undefined (an SD is zero) in {share:.1%}"
+            for name, share in undefined[undefined > 0].items()
+        )
+        notes = "".join(f"\n{m}" for m in self.messages)
+        return f"{head}\n{table.to_string()}{zeros}{free}{notes}"
+
+
+def bootstrap(
+    fit: Fit,
+    replicates: int = 500,
+    seed: int = 1,
+    workers: int | None = None,
+    progress: Progress = False,
+) -> Bootstrap:
+    """Refit data sets simulated from a fit.
+
+    Parameters
+    ----------
+    fit
+        By ML or GLM.
+    replicates
+        Number of data sets; percentile limits at 95 % want 400.
+    seed
+        The same seed gives the same numbers whatever the number of workers.
+    workers
+        Threads; None is one for each core.
+    progress
+        True shows it on stderr; or a function of ``(done, total)``.
+
+    Raises
+    ------
+    NotServedError
+        If the fit has no likelihood.
+    ValueError
+        If an option is not valid.
+    """
+    started = perf_counter()
+    likelihood, x, covariance = likelihood_of(fit)
+    begin = lifted(likelihood, x)
+    names = fit.parameter_names
+
+    def one(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        maximum = refit(likelihood, simulate(likelihood, x, rng), begin, covariance)
+        return natural(likelihood, maximum.x)[0], maximum.loglik
+
+    found = replicated(one, fit.method.stream(seed), replicates, workers, progress)
+    failures = {r: f.reason for r, f in enumerate(found) if isinstance(f, Failed)}
+    nothing = np.full(len(names), np.nan), np.nan
+    rows, logliks = zip(*(nothing if isinstance(f, Failed) else f for f in found), strict=True)
+    return Bootstrap(
+        fit=fit,
+        seed=seed,
+        estimates=pd.DataFrame(np.array(rows), columns=names).rename_axis("replicate"),
+        loglik=np.array(logliks),
+        failures=failures,
+        seconds=perf_counter() - started,
+    )
+
+
+def boot_confint(fit: Fit, level: float = 0.95, kind: str = "percentile", **options):
+    """Bootstrap intervals of a fit; see ``bootstrap`` and ``Bootstrap.confint``."""
+    return bootstrap(fit, **options).confint(level, kind)  # pyright: ignore[reportArgumentType]
+
+
+def simulate(likelihood: Likelihood, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw responses at parameters ``x``, with new random effects; in the order of the rows."""
+    beta, thetas, dispersion = likelihood.layout.split(x)
+    rows = likelihood.rows
+    eta = rows.X @ beta + rows.offset
+    for factor, theta in zip(likelihood.factors, thetas, strict=True):
+        u = rng.standard_normal((factor.levels, factor.q))
+        b = u @ factor.covariance.factor(theta).T
+        eta = eta + np.einsum("nq,nq->n", factor.Z, b[factor.index])
+    mean = likelihood.link.inverse(eta)[0]
+    y = likelihood.family.simulate(rng, mean, rows.trials, dispersion)
+    return np.asarray(y, float)
+
+
+def lifted(likelihood: Likelihood, x: np.ndarray) -> np.ndarray:
+    """Move diagonal Cholesky entries off zero, where every search would stay at them."""
+    x, inside = x.copy(), likelihood.start[0]
+    for k, factor in enumerate(likelihood.factors):
+        part = likelihood.layout.theta_slice(k)
+        for i in part.start + np.flatnonzero(factor.covariance.diagonal):
+            x[i] = max(abs(x[i]), LIFT * abs(inside[i]))
+    return x
+
+
+def refit(likelihood: Likelihood, y: np.ndarray, start=None, inverse=None) -> Maximum:
+    """Maximise the likelihood of another response: from ``start``, if that fails from scratch.
+
+    Raises
+    ------
+    RuntimeError
+        If neither search converges; the message is the reason.
+    """
+    again = likelihood.with_rows(replace(likelihood.rows, y=y))
+    try:
+        maximum = again.maximise(start=start, inverse=inverse)
+    except np.linalg.LinAlgError:
+        maximum = None
+    if maximum is None or not maximum.optimum.converged:
+        maximum = again.maximise()
+    if not maximum.optimum.converged:
+        raise RuntimeError(maximum.optimum.reason)
+    return maximum
+
+
+def replicated(
+    task: Callable[[np.random.Generator], Any],
+    sequence: np.random.SeedSequence,
+    replicates: int,
+    workers: int | None,
+    progress: Progress,
+    what: str = "bootstrap refits",
+) -> list:
+    """Run ``task`` with one random stream per replicate; one that raises gives ``Failed``."""
+    whole(replicates, "replicates", 2)
+    workers = available_cores() if workers is None else whole(workers, "workers", 1)
+
+    def guarded(child: np.random.SeedSequence):
+        try:
+            return task(np.random.default_rng(child))
+        except Exception as error:  # one refit's failure must leave the others standing
+            kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
+            return Failed(f"{kind}{error}")
+
+    results = []
+    # held over the whole run: limits set and reset by threads in turn would undo each other
+    with counting(progress, replicates, what) as tell, one_blas_thread():
+        if workers == 1:
+            found = map(guarded, sequence.spawn(replicates))
+            for done, result in enumerate(found, 1):
+                results.append(result)
+                tell(done)
+            return results
+        with ThreadPoolExecutor(workers, thread_name_prefix="bootstrap") as pool:
+            for done, result in enumerate(pool.map(guarded, sequence.spawn(replicates)), 1):
+                results.append(result)
+                tell(done)
+    return results
+
+
+def whole(value, name: str, least: int) -> int:
+    """Check an integer option."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"bootstrap({name}={value!r}) must be an integer of at least {least}.")
+    return int(value)
