@@ -25,6 +25,7 @@ _HOME = {
     "build_graph": "bayesian.graph",
     "check_propriety": "propriety",
     "compare": "comparison",
+    "anova": "frequentist.anova",
     "boundary_test": "frequentist.inference",
     "rank_levels": "ranking",
     **dict.fromkeys(("icc", "median_ratio"), "estimands"),

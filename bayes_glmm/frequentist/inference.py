@@ -1,6 +1,6 @@
 """Tests and intervals that are right where a variance may be zero."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -10,31 +10,39 @@ from scipy.stats import chi2
 from ..fit import Fit, Variance, datatree_name
 from ..methods import NotServedError
 from ..numerics.covariance import Covariance
-from ..numerics.groups import Factor
+from ..progress import Progress
+from .bootstrap import lifted
+from .chi_bar import Reference
+from .likelihood import Maximum
+from .nesting import Pair, bootstrap_p
 from .profiles import Profile, likelihood_of
 
 
 @dataclass(frozen=True)
 class BoundaryTest:
-    """Likelihood-ratio test of a standard deviation of zero.
+    """Likelihood-ratio test of standard deviations of zero.
 
     Attributes
     ----------
     group, term
-        The random effect tested.
+        The random effects tested; several are joined by commas.
     statistic
         ``2 (loglik - loglik_null)``, not below zero.
     weights, df
         The reference distribution: a mixture of chi-squares (Self & Liang 1987; Stram & Lee
-        1994); with 0 degrees of freedom it is a point at zero.
+        1994); with 0 degrees of freedom it is a point at zero. Empty where the distribution
+        was simulated as a whole.
     p_value
-        By that mixture.
+        By that distribution.
     p_naive
         By the chi-square that ignores the boundary: too large.
     loglik, loglik_null
-        With and without the effect, by the same quadrature rule.
+        With and without the effects, by the same quadrature rule.
     note
         What else is to be known; empty if nothing.
+    p_boot, zero_share, failed
+        With ``bootstrap``: the p-value by simulated likelihood ratios, the share of them
+        that are zero, and the number of refits that failed.
     """
 
     group: str
@@ -47,66 +55,114 @@ class BoundaryTest:
     loglik: float
     loglik_null: float
     note: str = ""
+    p_boot: float | None = None
+    zero_share: float | None = None
+    failed: int = 0
+    reference: str = ""
 
     def __repr__(self) -> str:
         """Say the test in words."""
-        mixture = " + ".join(f"{w:g} chi2({d})" for w, d in zip(self.weights, self.df, strict=True))
+        several = "are the standard deviations" if "," in self.term else "is the standard deviation"
+        boot = "" if self.p_boot is None else f"\nparametric bootstrap: p = {self.p_boot:.4g}"
         note = f"\n{self.note}" if self.note else ""
+        naive = self.df[-1] if self.df else "all parameters"
         return (
-            f"Boundary test: is the standard deviation of {self.term} by {self.group} zero?\n"
-            f"likelihood ratio {self.statistic:.4f} against {mixture}: p = {self.p_value:.4g} "
-            f"(naive chi2({self.df[-1]}): p = {self.p_naive:.4g}){note}"
+            f"Boundary test: {several} of {self.term} by {self.group} zero?\n"
+            f"likelihood ratio {self.statistic:.4f} against {self.reference}: "
+            f"p = {self.p_value:.4g} (naive chi2({naive}): p = {self.p_naive:.4g}){boot}{note}"
         )
 
 
-def boundary_test(fit: Fit, group: str, term: str | None = None) -> BoundaryTest:
-    """Test whether the standard deviation of a random effect is zero.
+def boundary_test(
+    fit: Fit,
+    group: str | list[str] | tuple[str, ...],
+    term: str | None = None,
+    *,
+    bootstrap: int = 0,
+    seed: int = 1,
+    workers: int | None = None,
+    progress: Progress = False,
+) -> BoundaryTest:
+    """Test whether standard deviations of random effects are zero.
 
-    The null model drops the effect with its ``q`` correlations and is refitted with the same
-    quadrature rule; the reference is the mixture ``chi2(q) / 2 + chi2(q + 1) / 2``, for one
-    uncorrelated effect ``chi2(0) / 2 + chi2(1) / 2``.
+    The null model drops the effects with their correlations and is refitted with the same
+    quadrature rule. For one effect with ``q`` correlations the reference is the mixture
+    ``chi2(q) / 2 + chi2(q + 1) / 2``, for one uncorrelated effect ``chi2(0) / 2 + chi2(1) / 2``;
+    for several the weights follow from the information at the null.
 
     Parameters
     ----------
     fit
         By ML.
     group
-        Grouping factor.
+        Grouping factor; a list tests all effects of the factors in it at once.
     term
-        Column of its random effects; may be left out where there is one.
+        Column of the factor's random effects; may be left out where there is one, or where
+        ``group`` is a list.
+    bootstrap
+        Data sets simulated from the null, both models refitted, for ``p_boot``; 0 is none.
+    seed, workers, progress
+        Of the simulations; see ``bootstrap``.
 
     Raises
     ------
     ValueError
         If there is no such effect, or ``term`` is needed.
     NotServedError
-        If the fit has no likelihood.
+        If the fit has no likelihood with random effects.
     """
     if fit.method.name == "glm":
         raise NotServedError(
             f"{fit.label} has no random effects to test: use a fit by ML() instead."
         )
-    likelihood, x, _ = likelihood_of(fit)
-    loglik = cast("float", fit.loglik)
-    k, column = find_effect(fit.model.design.groups, group, term)
-    partners = next(len(b) - 1 for b in likelihood.factors[k].covariance.blocks if column in b)
-    factors, start = without_effect(likelihood, x, k, column)
-    null = likelihood.with_factors(factors).maximise(start=start)
-    statistic = max(0.0, 2.0 * (loglik - null.loglik))
-    df = (partners, partners + 1)
-    tails = [float(chi2.sf(statistic, d)) if d else float(statistic <= 0.0) for d in df]
+    groups = fit.model.design.groups
+    dropped = effects_dropped(groups, group, term)
+    pair, null = without(fit, dropped)
+    statistic = max(0.0, 2.0 * (cast("float", fit.loglik) - null.loglik))
+    stream = np.random.SeedSequence(seed)
+    reference = cast("Reference", pair.reference(stream))
+    df = pair.large.layout.size - pair.small.layout.size
+    notes = notes_on(fit, pair, null, dropped)
+    error = reference.error(statistic)
+    if error > 0:
+        notes.append(f"Monte Carlo error of the p-value {error:.1g}.")
+    simulated = {}
+    if bootstrap:
+        simulated, said = by_bootstrap(pair, statistic, bootstrap, stream, workers, progress)
+        notes += said
     return BoundaryTest(
-        group=group,
-        term=fit.model.design.groups[k].columns[column],
+        group=", ".join(groups[k].group for k in dropped),
+        term=", ".join(groups[k].columns[c] for k, columns in dropped.items() for c in columns),
         statistic=statistic,
-        weights=(0.5, 0.5),
-        df=df,
-        p_value=0.5 * sum(tails),
-        p_naive=tails[1],
-        loglik=loglik,
+        weights=reference.weights,
+        df=reference.df,
+        p_value=reference.p_value(statistic),
+        p_naive=float(chi2.sf(statistic, df)),
+        loglik=cast("float", fit.loglik),
         loglik_null=null.loglik,
-        note=note_on(fit, null, group, fit.model.design.groups[k].columns[column]),
+        note=" ".join(notes),
+        reference=str(reference),
+        **simulated,
     )
+
+
+def effects_dropped(groups, group, term: str | None) -> dict[int, list[int]]:
+    """Columns to drop by factor."""
+    if isinstance(group, str):
+        k, column = find_effect(groups, group, term)
+        return {k: [column]}
+    if term is not None:
+        raise ValueError(
+            f"boundary_test(group={list(group)!r}, term={term!r}) got both: a list of factors "
+            "tests all their effects; leave out term=, or give one factor as text."
+        )
+    if not group:
+        raise ValueError("boundary_test(group=[]) got no factor: give at least one.")
+    names = [g.group for g in groups]
+    for name in group:
+        if name not in names:
+            raise ValueError(f"{name!r} is not a grouping factor: use one of {', '.join(names)}.")
+    return {k: list(range(g.q)) for k, g in enumerate(groups) if g.group in group}
 
 
 def find_effect(groups, group: str, term: str | None) -> tuple[int, int]:
@@ -117,7 +173,8 @@ def find_effect(groups, group: str, term: str | None) -> tuple[int, int]:
     g = groups[names.index(group)]
     if term is None and g.q > 1:
         raise ValueError(
-            f"{group!r} has {g.q} random effects: give term=, one of {', '.join(g.columns)}."
+            f"{group!r} has {g.q} random effects: give term=, one of {', '.join(g.columns)}; "
+            f"or group=[{group!r}] for all of them."
         )
     if term is not None and term not in g.columns:
         raise ValueError(
@@ -126,43 +183,63 @@ def find_effect(groups, group: str, term: str | None) -> tuple[int, int]:
     return names.index(group), 0 if term is None else g.columns.index(term)
 
 
-def without_effect(likelihood, x: np.ndarray, k: int, column: int):
-    """Drop one random effect: the other factors, and the parameters without it."""
-    layout = likelihood.layout
-    beta, thetas = layout.split(x)[:2]
-    factor = likelihood.factors[k]
-    factors, thetas = list(likelihood.factors), list(thetas)
-    if factor.q == 1:
-        del factors[k], thetas[k]
-    else:
-        keep = [i for i in range(factor.q) if i != column]
-        place = {old: new for new, old in enumerate(keep)}
-        blocks = (tuple(place[i] for i in b if i != column) for b in factor.covariance.blocks)
-        covariance = Covariance(tuple(b for b in blocks if b))
-        L = factor.covariance.factor(thetas[k])[keep]
-        factors[k] = Factor(factor.index, factor.Z[:, keep], factor.levels, covariance)
-        thetas[k] = covariance.theta_of(L)
-    tail = x[-1:] if layout.has_dispersion else x[:0]
-    return factors, np.concatenate([beta, *thetas, tail])
+def without(fit: Fit, dropped: dict[int, list[int]]) -> tuple[Pair, Maximum]:
+    """Refit without some effects: the pair of models, and the maximum of the smaller one."""
+    likelihood, x, covariance = likelihood_of(fit)
+    beta, thetas, _ = likelihood.layout.split(x)
+    factors, starts, places = [], [], []
+    for k, factor in enumerate(likelihood.factors):
+        keep = [i for i in range(factor.q) if i not in dropped.get(k, [])]
+        if not keep:
+            continue
+        blocks = [tuple(keep.index(i) for i in b if i in keep) for b in factor.covariance.blocks]
+        structure = Covariance(tuple(b for b in blocks if b))
+        factors.append(replace(factor, Z=factor.Z[:, keep], covariance=structure))
+        starts.append(structure.theta_of(factor.covariance.factor(thetas[k])[keep]))
+        places.append((k, np.eye(factor.q)[:, keep]))
+    tail = x[-1:] if likelihood.layout.has_dispersion else x[:0]
+    small = likelihood.with_factors(factors)
+    null = small.maximise(start=lifted(small, np.concatenate([beta, *starts, tail])))
+    rows = np.arange(fit.model.design.n)
+    return Pair(small, null.x, likelihood, x, covariance, places, rows), null
 
 
-def note_on(fit: Fit, null, group: str, term: str) -> str:
+def notes_on(fit: Fit, pair: Pair, null: Maximum, dropped) -> list[str]:
     """Say where the mixture is not justified, or the null fit failed."""
-    notes = []
-    variance = cast("Variance", fit.variance)
+    notes, variance = [], cast("Variance", fit.variance)
+    groups = fit.model.design.groups
+    tested = {(groups[k].group, groups[k].columns[c]) for k, cs in dropped.items() for c in cs}
     others = [
         datatree_name(c)
         for c, value in zip(variance.components, variance.estimate, strict=True)
-        if c.kind == "sd" and value == 0.0 and (c.group, c.term) != (group, term)
+        if c.kind == "sd" and value == 0.0 and (c.group, c.term) not in tested
     ]
     if others:
         notes.append(
             f"{', '.join(others)} is zero too, so the mixture is only approximate: "
-            "a parametric bootstrap would settle it."
+            "a parametric bootstrap (bootstrap=500) would settle it."
+        )
+    elif pair.irregular:
+        notes.append(
+            "The null model has an SD of zero or a correlation of one, so the mixture is only "
+            "approximate: a parametric bootstrap (bootstrap=500) would settle it."
         )
     if not null.optimum.converged:
         notes.append(f"The null model did not converge: {null.optimum.reason}.")
-    return " ".join(notes)
+    return notes
+
+
+def by_bootstrap(pair: Pair, statistic, replicates, stream, workers, progress):
+    """p-value by simulated likelihood ratios, and what is to be said of them."""
+    ratios, failed = pair.bootstrap(replicates, stream, workers, progress)
+    share = float(np.mean(ratios < 1e-6)) if len(ratios) else np.nan
+    found = {"p_boot": bootstrap_p(ratios, statistic), "zero_share": share, "failed": len(failed)}
+    said = [f"{share:.1%} of {len(ratios)} simulated likelihood ratios are zero."]
+    if share > 0.55 and pair.cones == (1,) and not pair.free:
+        said.append("With more than half the mixture's p-value is too large (few groups).")
+    if failed:
+        said.append(f"{len(failed)} refits failed, such as: {failed[0].reason}.")
+    return found, said
 
 
 def profile(fit: Fit, parameter: str, grid) -> np.ndarray:

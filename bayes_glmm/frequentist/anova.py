@@ -1,0 +1,224 @@
+"""anova(): analysis of deviance and likelihood-ratio tests of nested models."""
+
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2
+
+from ..fit import Fit
+from ..progress import Progress
+from .nesting import Pair, bootstrap_p, effects_of, pair_of
+
+COLUMNS = ["label", "npar", "loglik", "aic", "statistic", "reference", "p_value", "df", "p_naive"]
+BOOTSTRAP = ["p_boot", "zero_share", "failed"]
+
+
+def anova(
+    *fits: Fit,
+    bootstrap: int = 0,
+    seed: int = 1,
+    workers: int | None = None,
+    progress: Progress = False,
+) -> pd.DataFrame:
+    r"""Compare nested models by likelihood ratios, each with the next smaller one.
+
+    Parameters
+    ----------
+    *fits
+        At least two, by ML (the same nodes) or GLM, of the same data.
+    bootstrap
+        Data sets simulated from the smaller model of each pair, both models refitted; 0 is
+        none. ``p_boot = (1 + #{LR* >= LR}) / (1 + bootstrap)``.
+    seed
+        Of all that is simulated.
+    workers, progress
+        Of the bootstrap; see ``bootstrap``.
+
+    Returns
+    -------
+    DataFrame
+        Models by number of parameters: ``label, npar, loglik, aic, statistic, reference,
+        p_value``, then ``df`` and ``p_naive`` (the chi-square that ignores boundaries),
+        ``bic, deviance`` (``-2 loglik``), with ``bootstrap`` ``p_boot, zero_share`` (share of
+        simulated ratios that are zero) and ``failed`` (refits), and ``note``. The reference
+        of a test of fixed effects is a chi-square; of one variance with its ``q``
+        covariances ``chi2(q) / 2 + chi2(q + 1) / 2``; of several variances a mixture with
+        weights from the information at the null, by simulation where no closed form exists.
+
+    Raises
+    ------
+    ValueError
+        If data, family, link or nodes differ, models are not nested, or a method has no
+        likelihood.
+    """
+    check(fits)
+    ordered = sorted(fits, key=lambda f: (f.npar, len(effects_of(f))))
+    labels = labelled(ordered)
+    rows = [row(label, fit) for label, fit in zip(labels, ordered, strict=True)]
+    for i, (small, large) in enumerate(pairwise(ordered), start=1):
+        pair = pair_of(small, large)
+        if pair.large.layout.size == pair.small.layout.size:
+            raise ValueError(
+                f"anova() got {labels[i - 1]!r} and {labels[i]!r}, which have {small.npar} "
+                "parameters each: give models that differ."
+            )
+        statistic = 2.0 * (cast("float", large.loglik) - cast("float", small.loglik))
+        stream = np.random.SeedSequence(seed, spawn_key=(i,))
+        rows[i] |= tested(pair, statistic, stream)
+        rows[i]["note"] = " ".join(notes(pair, statistic, small, large, rows[i]))
+        if bootstrap:
+            rows[i] |= simulated(pair, statistic, bootstrap, stream, workers, progress)
+    extra = [*COLUMNS, "bic", "deviance", *(BOOTSTRAP if bootstrap else []), "note"]
+    return pd.DataFrame(rows).reindex(columns=extra)
+
+
+def row(label: str, fit: Fit) -> dict:
+    """What is said of each model by itself."""
+    loglik, npar = cast("float", fit.loglik), cast("int", fit.npar)
+    return {
+        "label": label,
+        "npar": npar,
+        "loglik": loglik,
+        "aic": fit.aic,
+        "bic": npar * np.log(fit.model.design.n) - 2 * loglik,
+        "deviance": -2 * loglik,
+        "reference": "",
+        "note": "",
+    }
+
+
+def tested(pair: Pair, statistic: float, stream: np.random.SeedSequence) -> dict:
+    """Statistic and p-values of one comparison."""
+    df = pair.large.layout.size - pair.small.layout.size
+    out = {"statistic": max(0.0, statistic), "df": df, "p_naive": chi2.sf(statistic, df)}
+    found = pair.reference(stream)
+    if found is None:
+        return out | {"reference": "bootstrap only", "p_value": np.nan}
+    return out | {
+        "reference": str(found),
+        "p_value": found.p_value(max(0.0, statistic)),
+        "error": found.error(statistic),
+    }
+
+
+def notes(pair: Pair, statistic: float, small: Fit, large: Fit, found: dict) -> list[str]:
+    """Say what limits a comparison."""
+    said = []
+    if statistic < -1e-4:
+        said.append(
+            f"The larger model has the lower log-likelihood by {-statistic / 2:.2g}: it was not "
+            "maximised."
+        )
+    if found["reference"] == "bootstrap only":
+        said.append(
+            "The random effects of the models have different coordinates: give bootstrap=500 "
+            "for a p-value."
+        )
+    if pair.irregular and pair.cones:
+        said.append(
+            "The smaller model has an SD of zero or a correlation of one itself, so that the "
+            "reference is only approximate: give bootstrap=500."
+        )
+    if found.get("error"):
+        said.append(f"Monte Carlo error of p_value {found['error']:.1g}.")
+    bad = [f.model.formula for f in (small, large) if not f.converged]
+    if bad:
+        said.append(f"Not converged: {', '.join(bad)}.")
+    return said
+
+
+def simulated(pair: Pair, statistic: float, replicates: int, stream, workers, progress) -> dict:
+    """Bootstrap p-value, share of ratios of zero, number of failures."""
+    ratios, failed = pair.bootstrap(replicates, stream, workers, progress)
+    return {
+        "p_boot": bootstrap_p(ratios, statistic),
+        "zero_share": float(np.mean(ratios < 1e-6)) if len(ratios) else np.nan,
+        "failed": len(failed),
+    }
+
+
+def labelled(fits: list[Fit]) -> list[str]:
+    """Label by method; where labels collide, by method and formula."""
+    labels = [f.label for f in fits]
+    if len(set(labels)) == len(labels):
+        return labels
+    return [f"{f.label}: {f.model.formula}" for f in fits]
+
+
+# what may be compared
+
+
+def check(fits: tuple[Fit, ...]) -> None:
+    """Refuse fits whose likelihoods are not of one kind, or of different data."""
+    if len(fits) < 2:
+        raise ValueError(
+            f"anova() got {len(fits)} fit{'s' * (len(fits) != 1)}: give at least two nested "
+            "models, as in anova(fit0, fit1)."
+        )
+    for fit in fits:
+        if not isinstance(fit, Fit):
+            raise ValueError(f"anova() got a {type(fit).__name__}: give fits, as model.fit('ml').")
+        if fit.method.name not in ("ml", "glm"):
+            raise ValueError(
+                f"anova() got a fit by {fit.label}, which has no likelihood that can be compared: "
+                "fit the models by ML() or GLM()" + instead(fit) + "."
+            )
+    first = fits[0]
+    for other in fits[1:]:
+        same_data(first, other)
+        same_family(first, other)
+    same_nodes([f for f in fits if f.method.name == "ml"])
+
+
+def instead(fit: Fit) -> str:
+    """What else serves the method's question."""
+    return {
+        "gee": ", or test coefficients by Wald statistics from vcov('robust')",
+        "nuts": ", or read the posterior intervals",
+    }.get(fit.method.name, "")
+
+
+def same_data(one: Fit, other: Fit) -> None:
+    """Refuse different rows, responses, trials or offsets."""
+    a, b = one.model.design, other.model.design
+    if a.n != b.n:
+        raise ValueError(
+            f"anova() got models of {a.n} and {b.n} rows: fit both to the same rows (drop rows "
+            "with missing values first)."
+        )
+    for name, what in (("y", "responses"), ("trials", "numbers of trials"), ("offset", "offsets")):
+        if not np.array_equal(a.to_user(getattr(a, name)), b.to_user(getattr(b, name))):
+            raise ValueError(
+                f"{one.model.formula!r} and {other.model.formula!r} have different {what}: "
+                "anova() needs models of the same data, in the same order."
+            )
+
+
+def same_family(one: Fit, other: Fit) -> None:
+    """Refuse different families or links."""
+    a, b = one.model, other.model
+    if (a.family, a.link) != (b.family, b.link):
+        raise ValueError(
+            f"anova() got family {a.family} with link {a.link} and family {b.family} with link "
+            f"{b.link}: likelihood ratios need one family and one link; compare AIC instead."
+        )
+
+
+def same_nodes(fits: list[Fit]) -> None:
+    """Refuse log-likelihoods by different rules, unless each was raised until it settled."""
+    kinds = {str(f.loglik_kind): f for f in fits}
+    settled = all(
+        f.method.nodes == "auto"
+        and f.loglik_kind != "Laplace"
+        and "nodes-too-few" not in [m.code for m in f.messages]
+        for f in fits
+    )
+    if len(kinds) > 1 and not settled:
+        (one, a), (other, b), *_ = kinds.items()
+        few = min(int(np.max(f.details["nodes"])) for f in (a, b))
+        raise ValueError(
+            f"{a.model.formula!r} has a log-likelihood by {one} and {b.model.formula!r} by "
+            f"{other}: refit both with the same nodes, ML(nodes={few})."
+        )
