@@ -99,11 +99,12 @@ def report(table: pd.DataFrame, command: str) -> str:
         lines.append(f"| {r['groups']} | {r['datasets']} | {r['failed']} | {' | '.join(cells)} |")
     lines += [
         "",
-        "- *mixture*: `chi2(0)/2 + chi2(1)/2`, the `p_value` of `boundary_test`. It takes P(LR = 0) "
-        "to be one half; with few groups more ratios are zero, and the test is conservative.",
+        "- *mixture*: `chi2(0)/2 + chi2(1)/2`, the `p_value` of `boundary_test`. It takes "
+        "P(LR = 0) to be one half; with few groups more ratios are zero, and the test is "
+        "conservative.",
         "- *naive*: `chi2(1)`, which ignores the boundary.",
-        "- *bootstrap*: the parametric bootstrap in its warp-speed form, one bootstrap data set for "
-        "each data set (Giacomini, Politis & White 2013): the `p_boot` of `boundary_test`.",
+        "- *bootstrap*: the parametric bootstrap in its warp-speed form, one bootstrap data set "
+        "for each data set (Giacomini, Politis & White 2013): the `p_boot` of `boundary_test`.",
         "",
         f"Written by `{command}`.",
         "",
@@ -122,7 +123,7 @@ def main() -> None:
     parser.add_argument("--datasets", type=int, default=2000)
     parser.add_argument("--groups", type=int, nargs="+", default=[10, 20, 30, 100])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=None, help="threads; one per core if omitted")
+    parser.add_argument("--workers", type=int, default=None, help="threads; default: cores")
     parser.add_argument("--out", type=Path, default=HERE)
     given = parser.parse_args()
     started = perf_counter()

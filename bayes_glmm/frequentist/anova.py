@@ -65,17 +65,17 @@ def anova(
                 "parameters each: give models that differ."
             )
         statistic = 2.0 * (cast("float", large.loglik) - cast("float", small.loglik))
-        stream = np.random.SeedSequence(seed, spawn_key=(i,))
-        rows[i] |= tested(pair, statistic, stream)
+        of_weights, of_ratios = np.random.SeedSequence(seed, spawn_key=(i,)).spawn(2)
+        rows[i] |= tested(pair, statistic, of_weights)
         rows[i]["note"] = " ".join(notes(pair, statistic, small, large, rows[i]))
         if bootstrap:
-            rows[i] |= simulated(pair, statistic, bootstrap, stream, workers, progress)
+            rows[i] |= simulated(pair, statistic, bootstrap, of_ratios, workers, progress)
     extra = [*COLUMNS, "bic", "deviance", *(BOOTSTRAP if bootstrap else []), "note"]
     return pd.DataFrame(rows).reindex(columns=extra)
 
 
 def row(label: str, fit: Fit) -> dict:
-    """What is said of each model by itself."""
+    """Say of a model what stands by itself."""
     loglik, npar = cast("float", fit.loglik), cast("int", fit.npar)
     return {
         "label": label,
@@ -113,8 +113,8 @@ def notes(pair: Pair, statistic: float, small: Fit, large: Fit, found: dict) -> 
         )
     if found["reference"] == "bootstrap only":
         said.append(
-            "The random effects of the models have different coordinates: give bootstrap=500 "
-            "for a p-value."
+            "The reference cannot be worked out (random effects in other coordinates, or that the "
+            "data cannot tell apart): give bootstrap=500 for a p-value."
         )
     if pair.irregular and pair.cones:
         said.append(
@@ -173,7 +173,7 @@ def check(fits: tuple[Fit, ...]) -> None:
 
 
 def instead(fit: Fit) -> str:
-    """What else serves the method's question."""
+    """Name what else serves the method's question."""
     return {
         "gee": ", or test coefficients by Wald statistics from vcov('robust')",
         "nuts": ", or read the posterior intervals",

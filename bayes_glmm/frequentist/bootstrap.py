@@ -29,6 +29,7 @@ from .profiles import likelihood_of
 
 LIFT = 0.3  # of the start's SD: where a refit starts from an SD that is estimated as zero
 BEYOND = 10  # replicates that should lie beyond a percentile limit
+FAR = 10.0  # standard errors from the estimate: a coefficient that is infinite
 FAILED_SHARE = 0.05  # of the refits: more are worth a message
 
 
@@ -80,8 +81,25 @@ class Bootstrap:
         return (self.good[sds] == 0.0).mean().rename("zero_share")
 
     @property
+    def one_share(self) -> pd.Series:
+        """Share of refits in which a correlation is one or minus one, by correlation."""
+        correlations = [name for name in self.estimates if name.startswith("corr_")]
+        return (self.good[correlations].abs() > 1.0 - 1e-6).mean().rename("one_share")
+
+    @property
+    def far_share(self) -> pd.Series:
+        """Share of refits in which a coefficient is more than ten standard errors away.
+
+        These are simulated responses with separation, where the maximum lies at infinity:
+        they spoil ``bias`` and ``std_error``, but not percentile intervals.
+        """
+        se = self.fit.se()
+        away = (self.good[se.index] - self._own[se.index]).abs() > FAR * se
+        return away.mean().rename("far_share")
+
+    @property
     def std_error(self) -> pd.Series:
-        """Standard deviation of the estimates over the refits."""
+        """Standard deviation of the estimates over the refits; see ``far_share``."""
         return self.good.std().rename("std_error")
 
     @property
@@ -161,15 +179,19 @@ class Bootstrap:
         table.insert(0, "estimate", self._own)
         table.insert(1, "bias", self.bias)
         table.insert(2, "std_error", self.std_error)
-        shares = self.zero_share[self.zero_share > 0]
-        zeros = "".join(f"\n{name} is zero in {share:.1%}" for name, share in shares.items())
-        undefined = self.good.isna().mean()
-        free = "".join(
-            f"\n{name} is undefined (an SD is zero) in {share:.1%}"
-            for name, share in undefined[undefined > 0].items()
-        )
-        notes = "".join(f"\n{m}" for m in self.messages)
-        return f"{head}\n{table.to_string()}{zeros}{free}{notes}"
+        shares = {
+            "is zero": self.zero_share,
+            "is one or minus one": self.one_share,
+            "is undefined (an SD is zero)": self.good.isna().mean(),
+            "is at infinity (separation)": self.far_share,
+        }
+        lines = [
+            f"{name} {what} in {share:.1%}"
+            for what, by_name in shares.items()
+            for name, share in by_name.items()
+            if share > 0
+        ]
+        return "\n".join([head, table.to_string(), *lines, *map(str, self.messages)])
 
 
 def bootstrap(

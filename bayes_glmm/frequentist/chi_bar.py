@@ -85,8 +85,8 @@ class Simulated:
 Reference = Mixture | Simulated
 
 
-def reference(free: int, cones: tuple[int, ...], information: np.ndarray | None, seed: int = 1):
-    """Reference distribution of a likelihood ratio.
+def reference(free: int, cones: tuple[int, ...], information: np.ndarray | None, seed=1):
+    """Give the reference distribution of a likelihood ratio.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _matrix_of_two(drawn, points, at, free: int) -> Mixture:
     return Mixture(weights, tuple(range(free, free + 4)), simulated=True)
 
 
-def projections(information: np.ndarray, cones: tuple[int, ...], seed: int):
+def projections(information: np.ndarray, cones: tuple[int, ...], seed, draws: int = DRAWS):
     """Draw ``Z ~ N(0, J^{-1})`` and project it on the cone in the metric of ``J``.
 
     Accelerated projected gradient (Beck & Teboulle 2009) for all draws at once; coordinates
@@ -148,7 +148,7 @@ def projections(information: np.ndarray, cones: tuple[int, ...], seed: int):
     J = J / np.diag(J).mean()
     rng = np.random.default_rng(seed)
     root = np.linalg.cholesky(np.linalg.inv(J))
-    points = rng.standard_normal((DRAWS, len(J))) @ root.T
+    points = rng.standard_normal((draws, len(J))) @ root.T
     at = _on_cone(points, cones)
     outside = np.flatnonzero(np.abs(at - points).max(axis=1) > 0.0)
     at[outside] = _nearest(points[outside], at[outside], J, cones)
@@ -192,7 +192,7 @@ def _positive_number(part: np.ndarray, k: int) -> np.ndarray:
 
 
 def _positive_two(part: np.ndarray, k: int) -> np.ndarray:
-    """The same for two rows: ``lambda_1 v v' = lambda_1 (M - lambda_2 I) / (lambda_1 - lambda_2)``."""
+    """Do the same for two rows: ``v v' = (M - lambda_2 I) / (lambda_1 - lambda_2)``."""
     a, b, c = part.T
     centre = 0.5 * (a + c)
     radius = np.hypot(0.5 * (a - c), b / np.sqrt(2.0))

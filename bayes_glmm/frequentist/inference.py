@@ -12,7 +12,6 @@ from ..methods import NotServedError
 from ..numerics.covariance import Covariance
 from ..progress import Progress
 from .bootstrap import lifted
-from .chi_bar import Reference
 from .likelihood import Maximum
 from .nesting import Pair, bootstrap_p
 from .profiles import Profile, likelihood_of
@@ -119,29 +118,30 @@ def boundary_test(
     dropped = effects_dropped(groups, group, term)
     pair, null = without(fit, dropped)
     statistic = max(0.0, 2.0 * (cast("float", fit.loglik) - null.loglik))
-    stream = np.random.SeedSequence(seed)
-    reference = cast("Reference", pair.reference(stream))
+    of_weights, of_ratios = np.random.SeedSequence(seed).spawn(2)
+    reference = pair.reference(of_weights)
     df = pair.large.layout.size - pair.small.layout.size
     notes = notes_on(fit, pair, null, dropped)
-    error = reference.error(statistic)
-    if error > 0:
-        notes.append(f"Monte Carlo error of the p-value {error:.1g}.")
+    if reference is None:
+        notes.append("The data cannot tell the effects apart: give bootstrap=500 for a p-value.")
+    elif reference.error(statistic) > 0:
+        notes.append(f"Monte Carlo error of the p-value {reference.error(statistic):.1g}.")
     simulated = {}
     if bootstrap:
-        simulated, said = by_bootstrap(pair, statistic, bootstrap, stream, workers, progress)
+        simulated, said = by_bootstrap(pair, statistic, bootstrap, of_ratios, workers, progress)
         notes += said
     return BoundaryTest(
         group=", ".join(groups[k].group for k in dropped),
         term=", ".join(groups[k].columns[c] for k, columns in dropped.items() for c in columns),
         statistic=statistic,
-        weights=reference.weights,
-        df=reference.df,
-        p_value=reference.p_value(statistic),
+        weights=reference.weights if reference else (),
+        df=reference.df if reference else (),
+        p_value=reference.p_value(statistic) if reference else np.nan,
         p_naive=float(chi2.sf(statistic, df)),
         loglik=cast("float", fit.loglik),
         loglik_null=null.loglik,
         note=" ".join(notes),
-        reference=str(reference),
+        reference=str(reference or "the bootstrap only"),
         **simulated,
     )
 

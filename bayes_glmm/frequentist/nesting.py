@@ -22,6 +22,7 @@ from .profiles import likelihood_of
 SPAN = 1e-7  # distance of a column from a span, relative to its length
 SCORES = 1000  # simulated to have the information of variances at zero
 STEP = 0.1  # of the start's SD: where the derivative by a variance of zero is taken
+SINGULAR = 1e6  # condition number of the new variances' information
 BELOW = -1e-4  # a likelihood ratio less than this: the larger model was not maximised
 
 
@@ -112,14 +113,16 @@ class Pair:
     # the reference distribution
 
     def reference(self, stream: np.random.SeedSequence) -> Reference | None:
-        """What the likelihood ratio is compared with; None where only the bootstrap can tell."""
+        """Give what the likelihood ratio is compared with; None where only a bootstrap can tell."""
         if len(self.cones) == 0 or self.cones == (1,):
             return reference(self.free, self.cones, None)
         if not all(np.all(np.isin(A, (0.0, 1.0))) for _, A in self.places):
-            return None  # other coordinates of the effects: the scores below are not theirs
-        score, draws = stream.spawn(2)
-        information = self.information(np.random.default_rng(score))
-        return reference(self.free, self.cones, information, np.random.default_rng(draws))
+            return None  # effects in other coordinates: the scores below are not theirs
+        score, draws = (np.random.default_rng(child) for child in stream.spawn(2))
+        information = self.information(score)
+        if np.linalg.cond(information / np.outer(*2 * [np.sqrt(np.diag(information))])) > SINGULAR:
+            return None  # the data cannot tell the new effects apart
+        return reference(self.free, self.cones, information, draws)
 
     def information(self, rng: np.random.Generator) -> np.ndarray:
         """Information of the new covariance matrices at zero given all else, by simulation.
@@ -165,13 +168,12 @@ class Pair:
             old = np.abs(self.known[k]).sum(axis=1) > 0
             fresh = [c for c in columns if not old[c]]
             for j, column in enumerate(fresh):
+                entry = {int(r): offset + i for i, r in enumerate(rows) if cols[i] == column}
+                step = STEP * abs(large.start[0][entry[column]])
+                at[entry[column]] = step
                 for row in fresh[j:]:
-                    i = offset + int(np.flatnonzero((rows == row) & (cols == column))[0])
-                    step = STEP * abs(large.start[0][i]) if row == column else step
-                    cone.append(i)
+                    cone.append(entry[row])
                     unit.append(2.0 * step if row == column else step)
-                    if row == column:
-                        at[i] = step
         return np.array(cone), np.array(unit)
 
     # the bootstrap
