@@ -66,7 +66,7 @@ def test_posterior_limits_are_quantiles_of_the_draws(posterior):
     ("options", "words"),
     [
         ({"level": 1.5}, "must lie between 0 and 1"),
-        ({"method": "posterior"}, "use 'wald' or 'profile'"),
+        ({"method": "posterior"}, "use 'wald', 'profile' or 'boot'"),
     ],
 )
 def test_confint_refuses_what_it_cannot_give(fit, options, words):
