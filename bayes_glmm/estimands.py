@@ -283,7 +283,7 @@ def _error(fit: Fit, function) -> np.ndarray:
     steps = STEP * np.eye(len(components))[moving]
     ends = [[function(estimate * np.exp(side * s)) for s in steps] for side in (1, -1)]
     slopes = (np.array(ends[0]) - np.array(ends[1])) / (2 * STEP)
-    slopes = slopes.reshape(len(moving), -1)
+    slopes = slopes.reshape(len(moving), len(function(estimate)))
     inside = covariance[np.ix_(moving, moving)]
     error = np.sqrt(np.einsum("ki,kl,li->i", slopes, inside, slopes))
     return np.where(error > 0, error, np.nan)

@@ -178,6 +178,12 @@ def test_a_zero_standard_deviation_has_no_wald_interval():
     assert ratio.estimate == 1 and np.isnan(ratio.conf_low)
 
 
+def test_the_only_standard_deviation_may_be_zero():
+    model = crossed("bernoulli", formula="y ~ 1 + (1 | g)")
+    row = bg.icc(known(model, [0.0], np.full((1, 1), np.nan))).iloc[0]
+    assert row.icc == 0 and np.isnan([row.std_error, row.conf_low, row.conf_high]).all()
+
+
 def test_median_odds_ratio(cbpp):
     """exp(.9539 sigma); the limits are those of sigma's own interval."""
     row = bg.median_ratio(cbpp).iloc[0]

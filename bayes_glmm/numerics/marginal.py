@@ -204,9 +204,16 @@ class Marginal:
         For several factors, whose effects are correlated given the data; shape
         ``(draws, levels, q)`` each.
         """
-        self(x)
-        factors = self.cholesky_factors(self.layout.split(x)[1])
-        return self._in_order(self.integral.scatter(factors, draws, rng))
+        from .laplace import Laplace
+
+        beta, thetas, dispersion = self.layout.split(x)
+        rows, ranked = sort_rows(self.rows, self.ranked, self.ranked[:1])
+        laplace, L = (
+            Laplace(self.blocks, rows.y, rows.trials, ranked),
+            self.cholesky_factors(thetas),
+        )
+        laplace(rows.X @ beta + rows.offset, dispersion, L)
+        return self._in_order(laplace.scatter(L, draws, rng))
 
     def _in_order(self, ranked: list) -> list:
         found = dict(zip(self.rank, ranked, strict=True))

@@ -232,7 +232,7 @@ def refuse_large(fit: Fit, parameters: int) -> None:
     design, nodes = fit.model.design, fit.details.get("nodes", 1)
     effects = [g.n_levels * g.q for g in design.groups]
     dense = sum(effects) - max(effects, default=0)
-    per_row = nodes ** design.groups[0].q if len(design.groups) == 1 else 1
+    per_row = nodes ** sum(g.q for g in design.groups)
     work = (design.n * per_row + dense**3 / 100) * EVALUATIONS * parameters
     if work > MOST_WORK:
         raise TooLargeError(

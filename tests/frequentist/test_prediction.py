@@ -237,17 +237,29 @@ def test_draws_have_the_predictions_moments(cbpp):
     assert (np.abs(draws.std(axis=0) / table.sd - 1) < 4.5 / np.sqrt(2 * n)).all()
 
 
-def test_draws_of_crossed_effects_have_the_joint_covariance():
+def nested():
+    """Normal rows of levels of b within a, their labels in an order of their own."""
+    rng = np.random.default_rng(9)
+    a, b = np.repeat(np.arange(5), 9), np.repeat(rng.permutation(15), 3)
+    y = rng.normal(0, 1, 5)[a] + rng.normal(0, 1, 15)[b] + rng.normal(0, 0.7, 45)
+    return pd.DataFrame({"y": y, "a": a.astype(str), "b": [f"{k:02d}" for k in b]})
+
+
+@pytest.mark.parametrize(
+    ("formula", "data"),
+    [
+        ("diameter ~ 1 + (1 | plate) + (1 | sample)", lambda: bg.load_dataset("penicillin")),
+        ("y ~ 1 + (1 | a) + (1 | b)", nested),
+    ],
+    ids=["crossed", "nested"],
+)
+def test_draws_of_several_factors_have_the_joint_covariance(formula, data):
     """Covariance of the draws of one factor against the dense inverse of H, plus c'Vc.
 
     With a normal response H = I + A'A / sigma^2; 40,000 draws leave a correlation with a Monte
     Carlo error below .005.
     """
-    fit = bg.GLMM(
-        "diameter ~ 1 + (1 | plate) + (1 | sample)",
-        bg.load_dataset("penicillin"),
-        family="gaussian",
-    ).fit("ml")
+    fit = bg.GLMM(formula, data(), family="gaussian").fit("ml")
     design, sds = fit.model.design, fit.variance.estimate[:2]
     A = np.hstack(
         [s * np.eye(g.n_levels)[g.index] for g, s in zip(design.groups, sds, strict=True)]
@@ -255,10 +267,11 @@ def test_draws_of_crossed_effects_have_the_joint_covariance():
     H = np.eye(A.shape[1]) + A.T @ A / fit.dispersion**2
     scale = np.repeat(sds, [g.n_levels for g in design.groups])
     given = np.linalg.inv(H) * np.outer(scale, scale)
-    for group, part in (("plate", slice(0, 24)), ("sample", slice(24, 30))):
-        slopes = predict(fit, "mode")[group].slopes[..., 0]
+    cut = design.groups[0].n_levels
+    for group, part in zip(design.groups, (slice(0, cut), slice(cut, None)), strict=True):
+        slopes = predict(fit, "mode")[group.group].slopes[..., 0]
         expected = given[part, part] + slopes.T @ slopes
-        draws = draw_effects(fit, group, 40_000, np.random.default_rng(3))[..., 0]
+        draws = draw_effects(fit, group.group, 40_000, np.random.default_rng(3))[..., 0]
         error = np.cov(draws.T) - expected
         sd = np.sqrt(np.diag(expected))
         assert np.abs(error / np.outer(sd, sd)).max() < 4.5 * np.sqrt(2 / 40_000)
@@ -296,3 +309,23 @@ def test_the_likelihood_of_a_fit_is_left_at_its_nodes(cbpp):
     assert likelihood.marginal.integral.nodes == 25
     assert isinstance(likelihood, Likelihood)
     assert root_of(covariance) @ root_of(covariance).T == pytest.approx(covariance, rel=1e-8)
+
+
+def test_nested_means_by_quadrature_and_their_error():
+    """Two nested factors: c'Vc by the chain rule from derivatives by each parameter apart."""
+    rng = np.random.default_rng(5)
+    data = nested()
+    data["y"] = rng.poisson(np.exp(1 + 0.6 * data["y"]))
+    fit = bg.GLMM("y ~ 1 + (1 | a) + (1 | b)", data, family="poisson").fit(bg.ML(nodes=9))
+    likelihood, x, covariance = likelihood_of(fit)
+    one_by_one = derivatives(likelihood, x, 0.1 * np.eye(3), means=True)
+    table = fit.ranef("mean", "corrected")
+    given = fit.ranef("mean", "conditional")
+    for group, c in zip(fit.model.design.groups, one_by_one, strict=True):
+        c = c[..., 0] / 0.1
+        extra = np.einsum("kl,km,ml->l", c, covariance, c)
+        kept = (table.group == group.group).to_numpy()
+        # both are central differences over .01 of a standard error or less: equal to 1e-4
+        np.testing.assert_allclose(table.sd[kept] ** 2 - given.sd[kept] ** 2, extra, rtol=1e-3)
+    ranks = bg.rank_levels(fit, "b", top=2)
+    assert ranks.p_top.sum() == pytest.approx(2)

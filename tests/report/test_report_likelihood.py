@@ -13,6 +13,7 @@ from bayes_glmm.report.document import Document, Heading, Paragraph, Picture, Ta
 from bayes_glmm.report.figures.zeta import Curve, zeta
 from bayes_glmm.report.folder import write_document
 from bayes_glmm.report.material import Material, TooLargeError, refuse_large
+from bayes_glmm.report.sections.answer import answer
 from bayes_glmm.report.sections.groups import _with_limits, groups
 from bayes_glmm.report.sections.likelihood import _wald, likelihood
 from bayes_glmm.report.sections.provenance import messages
@@ -104,6 +105,16 @@ def test_a_zero_sd_has_profiles_but_no_wald_curve():
     blocks = likelihood(material_of(flat()))
     assert "profiles" in [p.name for p in of(blocks, Picture)]
     assert cells(of(blocks, Table)[-1])[-1][2] == "\N{EN DASH}"
+
+
+def test_the_answer_at_a_zero_sd_says_so():
+    fit = flat()
+    other = replace(fit, variance=Variance(fit.variance.components, np.array([0.2]), np.zeros(1)))
+    fits = bg.compare({"ML": fit, "other": other})
+    (_, bullets) = answer(Material(About("A report"), fits, fit.model))
+    (spread,) = [said(i) for i in bullets.items if said(i).startswith("Levels of g")]
+    assert "SD 0, the edge of what it can be" in spread
+    assert spread.endswith("Others: other 0.20.")
 
 
 def test_walds_curves_meet_the_interval():

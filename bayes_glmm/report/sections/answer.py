@@ -114,7 +114,9 @@ def _spread(material: Material, label: str, fit: Fit, component: Component) -> T
     shown, _ = with_error(estimate, (high - low) / 4)
     decimals = len(shown.partition(".")[2])
     text = f"{what}: SD {shown} ({interval(low, high, decimals)}), {scale.axis}"
-    if scale.ratio is not None and component.term == "Intercept":
+    if estimate == 0:
+        text = f"{what}: SD 0, the edge of what it can be"
+    elif scale.ratio is not None and component.term == "Intercept":
         factor = significant(float(median_factor(min(estimate, 100.0))))
         text += f"; two random ones differ by a median factor of {factor} in {scale.of}"
     try:
@@ -129,6 +131,9 @@ def _apart(material: Material, label: str, component: Component) -> str:
     """How far the other methods' SDs are from the quoted one, in per cent of it."""
     estimates = {k: material.sd_estimate(f, component)[0] for k, f in material.mixed.items()}
     base = estimates.pop(label, np.nan)
+    if base == 0:
+        words = [f"{k} {significant(x)}" for k, x in estimates.items() if x > 0]
+        return f" Others: {', '.join(words)}." if words else ""
     ratios = {k: x / base - 1 for k, x in estimates.items() if np.isfinite(x / base)}
     close = [k for k, r in ratios.items() if abs(r) < 0.05]
     words = [f"{listing(close)} within 5{THIN}% of that"] if close else []
