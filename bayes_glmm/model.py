@@ -33,9 +33,12 @@ class GLMM:
     data
         A DataFrame, or what makes one (a dict of columns, a list of records).
     family
-        "gaussian", "bernoulli", "binomial" or "poisson".
+        "gaussian", "bernoulli", "binomial", "beta_binomial", "poisson", "negative_binomial"
+        (Var = mu + mu^2 / theta), "negative_binomial1" (Var = mu (1 + phi)) or "gamma".
     link
-        "identity", "logit", "probit", "cloglog" or "log"; None is the family's default.
+        "logit", "probit", "cloglog", "loglog" or "cauchit" of a probability, "log" or "sqrt" of
+        a count's mean, "log" or "inverse" of gamma's, "identity", "log" or "inverse" of
+        gaussian's; None is the family's default, the first of these.
     priors
         ``bg.Priors(...)``; None takes the package's proper defaults (``priors_table()``).
     missing
@@ -164,7 +167,13 @@ def check_response(design: Design, family: Family) -> None:
     if design.formula.response.kind != "plain" and not family.has_trials:
         raise ValueError(
             f"family={family.name!r} got successes and trials in {design.response_name!r}: use "
-            "family='binomial', or give a single response column."
+            "family='binomial' or 'beta_binomial', or give a single response column."
+        )
+    if family.has_trials and family.has_dispersion and np.all(design.trials == 1):
+        raise ValueError(
+            f"family={family.name!r} got one trial in every row of {design.response_name!r}, "
+            "which says nothing about its dispersion: write cbind(successes, failures) or "
+            "p(successes, trials), or use family='bernoulli'."
         )
     outside = np.flatnonzero(design.to_user(family.outside(design.y, design.trials)))
     if outside.size:

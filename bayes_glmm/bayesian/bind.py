@@ -10,6 +10,7 @@ from ..families import Link
 # what the bare names in families/ mean for PyTensor variables
 SYMBOLIC = {
     "abs": pt.abs,
+    "arctan": pt.arctan,
     "erfc": pt.erfc,
     "erfcx": pt.erfcx,
     "exp": pt.exp,
@@ -38,24 +39,50 @@ def bind_pytensor(link: Link) -> SimpleNamespace:
     return SimpleNamespace(**{part: symbolic(getattr(link, part)) for part in parts})
 
 
-def quantity(name: str, link: Link, eta):
-    """Express what a family's ``pymc`` entry asks of the linear predictor.
+def quantity(name: str, link: Link, eta, dispersion=1.0):
+    """Express what a family's ``pymc`` entry asks of the linear predictor and the dispersion.
 
     Parameters
     ----------
     name
-        "mean" (response scale) or "logit_mean" (its logit, from the link's two logarithms,
-        so that neither tail is lost).
+        One of ``QUANTITIES``.
     link
         The link.
     eta
         Linear predictor, shape (n,).
+    dispersion
+        The family's, a scalar.
     """
-    bound = bind_pytensor(link)
-    if name == "mean":
-        return bound.inverse(eta)[0]
-    if name == "logit_mean":
-        if link.name == "logit":
-            return eta
-        return bound.log_inverse(eta)[0] - bound.log_complement(eta)[0]
-    raise ValueError(f"quantity={name!r} is not known: use 'mean' or 'logit_mean'.")
+    if name not in QUANTITIES:
+        raise ValueError(f"quantity={name!r} is not known: use one of {', '.join(QUANTITIES)}.")
+    return QUANTITIES[name](bind_pytensor(link), link, eta, dispersion)
+
+
+def _logit_mean(bound, link, eta, dispersion):
+    """Logit of the mean from the link's two logarithms, so that neither tail is lost."""
+    if link.name == "logit":
+        return eta
+    return bound.log_inverse(eta)[0] - bound.log_complement(eta)[0]
+
+
+def _share(part):
+    """``dispersion`` times the mean or its complement, held above zero in the far tails."""
+
+    def value(bound, link, eta, dispersion):
+        return dispersion * pt.exp(pt.maximum(getattr(bound, part)(eta)[0], SMALLEST_LOG_SHARE))
+
+    return value
+
+
+SMALLEST_LOG_SHARE = -700.0
+QUANTITIES = {
+    "mean": lambda bound, link, eta, dispersion: bound.inverse(eta)[0],
+    "logit_mean": _logit_mean,
+    "mean / dispersion": lambda bound, link, eta, dispersion: bound.inverse(eta)[0] / dispersion,
+    "dispersion * mean": _share("log_inverse"),
+    "dispersion * complement": _share("log_complement"),
+    "dispersion^-2": lambda bound, link, eta, dispersion: dispersion**-2,
+    "dispersion^-2 / mean": lambda bound, link, eta, dispersion: (
+        dispersion**-2 / bound.inverse(eta)[0]
+    ),
+}

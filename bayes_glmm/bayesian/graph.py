@@ -63,7 +63,9 @@ def build_graph(model) -> pm.Model:
         if design.groups:
             weights = null_weights(model, design)
         for block in design.groups:
-            information = level_information(block, weights) / (dispersion * dispersion)
+            information = level_information(block, weights)
+            if model.family.dispersion_is_scale:
+                information = information / (dispersion * dispersion)
             eta = eta + _random(block, model.priors, information)
         _response(design, model, eta, dispersion)
     return graph
@@ -157,11 +159,16 @@ def null_weights(model, design) -> np.ndarray:
     """Fisher information of each row about ``eta`` where every row has the mean response."""
     total, trials = np.sum(design.y), np.sum(design.trials)
     high = model.link.mean_range.high
-    if model.link.mean_range.low == 0:  # half an event keeps the mean inside its range
+    if model.family.support.integer:  # half an event keeps the mean inside its range
         total, trials = max(total, 0.5), trials + 0.5 * (total >= trials * high)
     eta = model.link.link(total / trials) + design.offset - np.mean(design.offset)
-    mu, slope, _, _ = (np.asarray(part, float) for part in model.link.inverse(eta))
-    return design.trials * slope**2 / model.family.variance(mu, 1.0)
+    eta = np.where(eta > model.link.lowest, eta, np.max(eta))
+    mu, slope, _, _ = (np.broadcast_to(part, eta.shape) for part in model.link.inverse(eta))
+    family, rough = model.family, 1.0
+    if family.has_dispersion and not family.dispersion_is_scale:
+        rough = family.rough_dispersion(design.y, design.trials, mu)
+    variance = family.variance(mu, rough) * family.excess(design.trials, rough)
+    return design.trials * slope**2 / variance
 
 
 def level_information(block, weights: np.ndarray) -> np.ndarray:
@@ -213,10 +220,14 @@ def _response(design, model, eta, dispersion) -> None:
     """Relate the observed response to the linear predictor, as ``family.pymc`` says."""
     name, parameters = model.family.pymc
     known = {"dispersion": dispersion}
+    if np.isfinite(model.link.lowest):  # no mean: no density
+        inside = eta > model.link.lowest
+        pm.Potential("inside", pt.sum(pt.switch(inside, np.float64(0), -np.inf)))
+        eta = pt.switch(inside, eta, np.float64(model.link.lowest + 1.0))
     if "trials" in parameters.values():
         known["trials"] = pm.Data("trials_data", design.trials, dims="observation")
     arguments = {
-        parameter: known[what] if what in known else quantity(what, model.link, eta)
+        parameter: known[what] if what in known else quantity(what, model.link, eta, dispersion)
         for parameter, what in parameters.items()
     }
     y = pm.Data("y_data", design.y, dims="observation")

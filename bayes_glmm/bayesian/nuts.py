@@ -102,8 +102,21 @@ def _compile(model) -> tuple:
     log.info("NUTS: compiling the log density")
     names, _ = dims_and_coords(model)
     # data become constants, so that what depends on them alone is computed once
-    _compiled[model] = nutpie.compile_pymc_model(graph, freeze_model=True, var_names=list(names))
+    _compiled[model] = nutpie.compile_pymc_model(
+        graph, freeze_model=True, var_names=list(names), jitter_rvs=_jittered(model, graph)
+    )
     return _compiled[model], Seconds(setup=built - start, compile=perf_counter() - built)
+
+
+def _jittered(model, graph) -> set | None:
+    """Name what is moved at random from its prior's centre to start a chain; None is everything.
+
+    A coefficient or an effect moved by up to one may lead where the link has no mean.
+    """
+    if np.isinf(model.link.lowest):
+        return None
+    fixed = ("beta", "raw_beta", "raw_b")
+    return {v for v in graph.free_RVs if not v.name.startswith(fixed)}
 
 
 def _unknowns(model) -> int:

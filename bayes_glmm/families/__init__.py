@@ -7,22 +7,75 @@
 from difflib import get_close_matches
 
 from .base import Family, Interval, Link
+from .beta_binomial import BetaBinomial
 from .binomial import Bernoulli, Binomial
+from .gamma import Gamma
 from .gaussian import Gaussian
-from .links import Cloglog, Identity, Log, Logit, Probit
+from .links import (
+    Cauchit,
+    Cloglog,
+    Identity,
+    Inverse,
+    Log,
+    Logit,
+    Loglog,
+    Probit,
+    Sqrt,
+)
+from .negative_binomial import NegativeBinomial, NegativeBinomial1
 from .poisson import Poisson
 
 __all__ = ["Family", "Interval", "Link", "get_family", "get_link"]
 
-FAMILIES = {f.name: f for f in (Gaussian(), Bernoulli(), Binomial(), Poisson())}
-LINKS = {g.name: g for g in (Identity(), Logit(), Probit(), Cloglog(), Log())}
+FAMILIES = {
+    f.name: f
+    for f in (
+        Gaussian(),
+        Bernoulli(),
+        Binomial(),
+        BetaBinomial(),
+        Poisson(),
+        NegativeBinomial(),
+        NegativeBinomial1(),
+        Gamma(),
+    )
+}
+LINKS = {
+    g.name: g
+    for g in (
+        Identity(),
+        Log(),
+        Inverse(),
+        Sqrt(),
+        Logit(),
+        Probit(),
+        Cloglog(),
+        Loglog(),
+        Cauchit(),
+    )
+}
+# what other software calls them
+ELSEWHERE = {
+    "nbinom": "negative_binomial",
+    "nbinom2": "negative_binomial",
+    "negative_binomial2": "negative_binomial",
+    "negbinomial": "negative_binomial",
+    "nb": "negative_binomial",
+    "nb2": "negative_binomial",
+    "nbinom1": "negative_binomial1",
+    "nb1": "negative_binomial1",
+    "normal": "gaussian",
+    "betabinomial": "beta_binomial",
+    "1/mu": "inverse",
+}
 
 
 def _lookup(kind: str, name, known: dict):
     if isinstance(name, str) and name in known:
         return known[name]
-    close = get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    words = {**{n: n for n in known}, **{a: n for a, n in ELSEWHERE.items() if n in known}}
+    close = get_close_matches(str(name).lower(), words, n=1)
+    hint = f"; did you mean {words[close[0]]!r}?" if close else "."
     raise ValueError(
         f"{kind}={name!r} is not known: give one of {', '.join(map(repr, known))}{hint}"
     )

@@ -69,6 +69,8 @@ class Link(_Singleton):
 
     mean_range: ClassVar[Interval]  # the means the inverse link can reach
     latex: ClassVar[str]  # g, with {} for its argument
+    # eta must be larger: elsewhere there is no mean, and the density is zero
+    lowest: ClassVar[float] = -np.inf
 
     @staticmethod
     def link(mu):
@@ -101,6 +103,9 @@ class Family(_Singleton):
     links: ClassVar[tuple[str, ...]]  # names allowed, the default first
     parts: ClassVar[tuple[str, ...]]
     has_dispersion: ClassVar[bool] = False
+    # Var(y) = dispersion^2 V(mu): estimates of eta do not depend on it, and quasi-likelihood
+    # has it as a free factor
+    dispersion_is_scale: ClassVar[bool] = False
     dispersion_name: ClassVar[str] = ""  # what `dispersion` is, in words
     has_trials: ClassVar[bool] = False
     support: ClassVar[Interval]
@@ -114,13 +119,26 @@ class Family(_Singleton):
 
     @staticmethod
     def log_density(y, trials, dispersion, *parts):
-        """``log f(y | eta)`` without ``log_base``, and three derivatives in ``eta``."""
+        """``log f(y | eta)`` less ``log_scale`` and ``log_base``, and derivatives in ``eta``."""
         raise NotImplementedError
 
     @staticmethod
     def dispersion_derivatives(y, trials, dispersion, *parts):
         """Give derivatives of ``(l, l', l'')`` with respect to ``log(dispersion)``."""
         raise NotImplementedError
+
+    @staticmethod
+    def log_scale(y, trials, dispersion):
+        """Give the part of ``log f`` that depends on the dispersion and not on ``eta``.
+
+        Returns
+        -------
+        value, slope
+            Row by row, and the derivative with respect to ``log(dispersion)``. It is computed
+            once for a likelihood, outside the integral, and in NumPy only.
+        """
+        zero = np.zeros(np.shape(y))
+        return zero, zero
 
     @staticmethod
     def log_base(y, trials):
@@ -131,6 +149,16 @@ class Family(_Singleton):
     def variance(mu, dispersion):
         """``Var(y)`` per trial at mean ``mu``, response scale."""
         raise NotImplementedError
+
+    @staticmethod
+    def excess(trials, dispersion):
+        """How many times ``trials * variance`` the variance of a row of several trials is."""
+        return 1.0
+
+    @staticmethod
+    def rough_dispersion(y, trials, mu):
+        """Give a first estimate of the dispersion where the means are about ``mu``."""
+        return 1.0
 
     @staticmethod
     def simulate(rng, mu, trials, dispersion):

@@ -16,7 +16,7 @@ class Binomial(Family):
     """
 
     name: ClassVar = "binomial"
-    links: ClassVar = ("logit", "probit", "cloglog")
+    links: ClassVar = ("logit", "probit", "cloglog", "loglog", "cauchit")
     parts: ClassVar = ("log_inverse", "log_complement")
     has_trials: ClassVar = True
     support: ClassVar = Interval(0, inf, closed_low=True, integer=True)

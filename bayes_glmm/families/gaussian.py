@@ -16,9 +16,10 @@ class Gaussian(Family):
     """
 
     name: ClassVar = "gaussian"
-    links: ClassVar = ("identity", "log")
+    links: ClassVar = ("identity", "log", "inverse")
     parts: ClassVar = ("inverse",)
     has_dispersion: ClassVar = True
+    dispersion_is_scale: ClassVar = True
     dispersion_name: ClassVar = "residual standard deviation"
     support: ClassVar = Interval(-inf, inf)
     pymc: ClassVar = ("Normal", {"mu": "mean", "sigma": "dispersion"})
@@ -58,6 +59,11 @@ class Gaussian(Family):
     def variance(mu, dispersion):
         """``dispersion^2``, whatever the mean."""
         return np.broadcast_to(np.square(dispersion), np.shape(mu))
+
+    @staticmethod
+    def rough_dispersion(y, trials, mu):
+        """Give the SD of the responses."""
+        return float(np.std(y)) or 1.0
 
     @staticmethod
     def simulate(rng, mu, trials, dispersion):

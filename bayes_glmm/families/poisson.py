@@ -12,7 +12,7 @@ class Poisson(Family):
     """``y | eta ~ Poisson(mu)``; ``l = y log(mu) - mu``."""
 
     name: ClassVar = "poisson"
-    links: ClassVar = ("log",)
+    links: ClassVar = ("log", "sqrt")
     parts: ClassVar = ("log_inverse", "inverse")
     support: ClassVar = Interval(0, inf, closed_low=True, integer=True)
     pymc: ClassVar = ("Poisson", {"mu": "mean"})

@@ -23,6 +23,7 @@ from ..numerics.clusters import Clusters
 from ..numerics.quasi_likelihood import fisher_scoring, quasi_score
 from ..numerics.working_correlation import STRUCTURES, WorkingCorrelation
 from .clustering import ClusteredRows, arrange
+from .quasi import refuse_dispersion
 
 FEW_CLUSTERS = 40
 LIMIT = 100  # iterations
@@ -84,11 +85,13 @@ def fit(model, method: GEE) -> Fit:
     Raises
     ------
     NotServedError
-        If no independent clusters are named, or they hold too few pairs of rows.
+        If no independent clusters are named, they hold too few pairs of rows, or the family's
+        dispersion is more than a factor of the variance.
     DataError
         If the cluster or time column cannot serve.
     """
     begin = perf_counter()
+    refuse_dispersion(model.family, method.label)
     structure = STRUCTURES[method.corr]
     arranged = arrange(model.design, "GEE", method.cluster, method.time, structure.uses_waves)
     problem = pose(model, arranged, structure)

@@ -3,6 +3,7 @@
 from time import perf_counter
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from ..fit import Component, Fit, Seconds, Variance
 from ..messages import message
@@ -15,10 +16,12 @@ from ..numerics.optimise import inverse_of
 def fit(model, method) -> Fit:
     """Fit the fixed part of a model; random terms are left out, with a message.
 
-    The covariance is the inverse *expected* information, with the dispersion estimated by
-    Pearson's statistic over ``n - p`` where the family has one, as R prints it. The
-    log-likelihood is at the maximum-likelihood dispersion, as R's ``logLik``: for the
-    gaussian family the reported residual SD has the divisor ``n``.
+    The covariance is the inverse *expected* information. Where the dispersion only scales it
+    (gaussian, gamma) it is estimated for that by Pearson's statistic over ``n - p``, as R
+    prints it. Any other dispersion is estimated jointly, and the covariance is the inverse of
+    the joint *observed* information, as glmmTMB's. The log-likelihood is at the
+    maximum-likelihood dispersion: for the gaussian family the reported residual SD has the
+    divisor ``n``.
     """
     started = perf_counter()
     design, family = model.design, model.family
@@ -26,10 +29,8 @@ def fit(model, method) -> Fit:
     rows = Rows(design.y, design.trials, design.offset, design.X)
     setup = perf_counter() - started
     optimum = fit_glm(bound, rows)
-    dispersion = pearson_dispersion(bound, rows, optimum) if family.has_dispersion else 1.0
-    weights = expected_weights(bound, optimum.eta, design.trials, dispersion)
-    information = design.X.T @ (weights[:, None] * design.X)
-    vcov, singular = covariance(information)
+    joint_cov, singular = covariance(information_of(bound, rows, optimum))
+    vcov = joint_cov[: design.p, : design.p]
     messages = [*ignored(design, method), *singular]
     if not optimum.converged:
         reason = f"{optimum.iterations} iterations were not enough"
@@ -39,7 +40,7 @@ def fit(model, method) -> Fit:
         method=method,
         beta=optimum.beta,
         vcovs={"model": vcov},
-        variance=dispersion_component(optimum, design.n) if family.has_dispersion else None,
+        variance=dispersion_component(optimum, joint_cov) if family.has_dispersion else None,
         loglik=optimum.loglik,
         loglik_kind="exact",
         npar=design.p + family.has_dispersion,
@@ -48,9 +49,20 @@ def fit(model, method) -> Fit:
         converged=optimum.converged,
         messages=tuple(messages),
         seconds=Seconds(setup=setup, run=perf_counter() - started - setup),
-        joint_cov=joint(vcov, design.n, family.has_dispersion),
+        joint_cov=joint_cov,
         details={"iterations": optimum.iterations},
     )
+
+
+def information_of(bound, rows: Rows, optimum) -> np.ndarray:
+    """Information of ``(beta, log dispersion)`` that standard errors come from."""
+    family, X = bound.family, rows.X
+    if family.has_dispersion and not family.dispersion_is_scale:
+        return optimum.observed
+    dispersion = pearson_dispersion(bound, rows, optimum) if family.has_dispersion else 1.0
+    weights = expected_weights(bound, optimum.eta, rows.trials, dispersion)
+    expected = X.T @ (weights[:, None] * X)
+    return block_diag(expected, optimum.observed[-1, -1]) if family.has_dispersion else expected
 
 
 def pearson_dispersion(bound, rows: Rows, optimum) -> float:
@@ -72,20 +84,11 @@ def covariance(information: np.ndarray) -> tuple[np.ndarray, list]:
     return vcov, []
 
 
-def dispersion_component(optimum, n: int) -> Variance:
-    """Maximum-likelihood dispersion; the standard error of a normal SD is ``SD / sqrt(2n)``."""
-    sd = optimum.dispersion
-    return Variance((Component("dispersion"),), np.array([sd]), np.array([sd / np.sqrt(2 * n)]))
-
-
-def joint(vcov: np.ndarray, n: int, has_dispersion: bool) -> np.ndarray:
-    """Covariance of ``(beta, log dispersion)``."""
-    p = len(vcov)
-    out = np.zeros((p + has_dispersion, p + has_dispersion))
-    out[:p, :p] = vcov
-    if has_dispersion:
-        out[p, p] = 1 / (2 * n)
-    return out
+def dispersion_component(optimum, joint_cov: np.ndarray) -> Variance:
+    """Maximum-likelihood dispersion, its standard error from that of its logarithm."""
+    phi = optimum.dispersion
+    std_error = phi * np.sqrt(joint_cov[-1, -1])
+    return Variance((Component("dispersion"),), np.array([phi]), np.array([std_error]))
 
 
 def ignored(design, method) -> list:

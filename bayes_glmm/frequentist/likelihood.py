@@ -141,14 +141,8 @@ class Likelihood:
     @cached_property
     def glm(self):
         """The fit without random effects, in standardised columns."""
-        rows = self.marginal.rows
-        out = np.empty((4, len(rows.y)))
-
-        def density(eta, dispersion):
-            self.marginal.blocks.density(rows.y, rows.trials, eta, dispersion, 0, len(eta), out)
-            return out.copy()
-
-        return fit_glm(bind_numpy(self.family, self.link), rows, density)
+        bound = bind_numpy(self.family, self.link)
+        return fit_glm(bound, self.marginal.rows, self.marginal.blocks)
 
     @cached_property
     def start(self) -> tuple[np.ndarray, np.ndarray]:
@@ -175,9 +169,8 @@ class Likelihood:
         inverse = np.zeros((len(x), len(x)))
         p = self.layout.p
         inverse[:p, :p] = np.linalg.inv(information) if p else information
-        after = np.concatenate(
-            [np.zeros(0), *informations, np.full(len(tail), 2.0 * len(m.rows.y))]
-        )
+        of_dispersion = np.maximum(glm.observed[-1:, -1], 1.0) if len(tail) else np.zeros(0)
+        after = np.concatenate([np.zeros(0), *informations, of_dispersion])
         inverse[range(p, len(x)), range(p, len(x))] = 1 / after
         return x, inverse
 

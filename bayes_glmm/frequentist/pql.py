@@ -22,6 +22,7 @@ from ..numerics.mixed_model_equations import CrossProducts, MixedModelEquations,
 from ..numerics.newton import difference_hessian, minimise
 from ..numerics.quasi_likelihood import quasi_score, start_predictor
 from ..numerics.threads import one_blas_thread
+from .quasi import refuse_dispersion
 
 LIMIT = 200  # working models
 TOLERANCE = 1e-9  # last change of the linear predictor, relative to 1 + its size
@@ -66,19 +67,21 @@ def fit(model, method: PQL) -> Fit:
     ----------
     model
         A GLMM with random effects, nested or crossed, correlated or not. Families without a
-        dispersion have it fixed at 1; the gaussian residual variance is estimated with the
-        others, so that a gaussian model with identity link is the linear mixed model itself.
+        dispersion have it fixed at 1; that of the gaussian and gamma families is estimated with
+        the others, so that a gaussian model with identity link is the linear mixed model itself.
     method
         Options; see ``PQL``.
 
     Raises
     ------
     NotServedError
-        If the model has no random effects.
+        If the model has no random effects, or the family's dispersion is more than a factor
+        of the variance.
     ValueError
         If a gaussian response leaves no residual.
     """
     begin = perf_counter()
+    refuse_dispersion(model.family, method.label)
     if not model.design.groups:
         raise NotServedError(
             f"{method.label} got a formula without random effects and needs at least one: add "
@@ -147,7 +150,10 @@ def iterate(model, equations: MixedModelEquations, reml: bool) -> WorkingFit:
         step = predictor(model, products.solve(theta)) - eta
         previous, change = change, float(np.max(np.abs(step)) / (1 + np.max(np.abs(eta))))
         damping = damping / 2 if change > previous else min(1.0, 2 * damping)
-        eta = eta + damping * step
+        move = damping * step
+        while not np.all(eta + move > model.link.lowest) and np.isfinite(change):
+            move = move / 2
+        eta = eta + move
         if change < TOLERANCE or not np.isfinite(change):
             break
     theta = at_boundary(equations, theta)

@@ -10,28 +10,50 @@ from hashlib import sha256
 from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Bound:
-    """A family with its link, as NumPy functions of ``eta`` (link scale, shape (n,))."""
+    """A family with its link, as NumPy functions of ``eta`` (link scale, shape (n,)).
+
+    Where the link has no mean (``eta <= link.lowest``) the log density is -inf, and every
+    derivative zero: searches turn back, and quadrature nodes there have no weight.
+    """
 
     family: Any
     link: Any
 
-    def _parts(self, eta):
-        return [getattr(self.link, part)(eta) for part in self.family.parts]
+    def inside(self, eta):
+        """Tell where the link has a mean."""
+        return eta > self.link.lowest
+
+    def _compose(self, formula, outside, y, trials, eta, dispersion):
+        """Values of ``formula`` where the link has a mean, and ``outside`` elsewhere."""
+        bounded = np.isfinite(self.link.lowest)
+        inside = self.inside(eta)
+        safe = np.where(inside, eta, self.link.lowest + 1.0) if bounded else eta
+        parts = [getattr(self.link, part)(safe) for part in self.family.parts]
+        found = formula(y, trials, dispersion, *parts)
+        if not bounded:
+            return found
+        return tuple(np.where(inside, f, other) for f, other in zip(found, outside, strict=True))
 
     def log_density(self, y, trials, eta, dispersion=1.0):
-        """``(l, l', l'', l''')`` in ``eta`` without the constant ``log_base``."""
-        return self.family.log_density(y, trials, dispersion, *self._parts(eta))
+        """``(l, l', l'', l''')`` in ``eta`` without ``log_scale`` and ``log_base``."""
+        outside = (-np.inf, 0.0, 0.0, 0.0)
+        return self._compose(self.family.log_density, outside, y, trials, eta, dispersion)
 
     def dispersion_derivatives(self, y, trials, eta, dispersion):
-        """``d(l, l', l'') / d log(dispersion)``."""
-        return self.family.dispersion_derivatives(y, trials, dispersion, *self._parts(eta))
+        """``d(l, l', l'') / d log(dispersion)``, without ``log_scale``'s."""
+        formula, outside = self.family.dispersion_derivatives, (0.0, 0.0, 0.0)
+        return self._compose(formula, outside, y, trials, eta, dispersion)
 
     def log_likelihood(self, y, trials, eta, dispersion=1.0):
-        """``log f(y | eta)`` row by row, the constant included."""
-        return self.log_density(y, trials, eta, dispersion)[0] + self.family.log_base(y, trials)
+        """``log f(y | eta)`` row by row, all constants included."""
+        scale = self.family.log_scale(y, trials, dispersion)[0]
+        rest = scale + self.family.log_base(y, trials)
+        return self.log_density(y, trials, eta, dispersion)[0] + rest
 
     def mean(self, eta):
         """``mu`` (per trial), response scale."""
@@ -65,12 +87,16 @@ class Blocks:
         without one.
     has_dispersion
         Whether ``spread`` matters.
+    log_scale
+        The family's own, in NumPy: ``(y, trials, dispersion)`` to the part of the log density
+        that does not depend on ``eta``, and its derivative.
     """
 
     density: Any
     score: Any
     spread: Any
     has_dispersion: bool
+    log_scale: Any
 
 
 # names in the code below that ``_rebind`` fills in
@@ -78,6 +104,9 @@ formula: Any = None
 part0: Any = None
 part1: Any = None
 composed: Any = None
+anywhere: Any = None
+lowest: Any = None
+inf = np.inf
 
 
 def _compose_one(y, trials, eta, dispersion):
@@ -86,6 +115,24 @@ def _compose_one(y, trials, eta, dispersion):
 
 def _compose_two(y, trials, eta, dispersion):
     return formula(y, trials, dispersion, part0(eta), part1(eta))
+
+
+def _density_inside(y, trials, eta, dispersion):
+    inside = eta > lowest
+    at = eta if inside else lowest + 1.0
+    value, first, second, third = anywhere(y, trials, at, dispersion)
+    return (
+        value if inside else -inf,
+        first if inside else 0.0,
+        second if inside else 0.0,
+        third if inside else 0.0,
+    )
+
+
+def _spread_inside(y, trials, eta, dispersion):
+    inside = eta > lowest
+    value, first, second = anywhere(y, trials, eta if inside else lowest + 1.0, dispersion)
+    return value if inside else 0.0, first if inside else 0.0, second if inside else 0.0
 
 
 def _density(y, trials, eta, dispersion, low, n, out):
@@ -157,10 +204,11 @@ def _fingerprint(*functions) -> str:
     digest = sha256()
     for f in functions:
         code = f.__code__
-        numbers = {n: f.__globals__.get(n) for n in code.co_names}
+        used = {n: f.__globals__.get(n) for n in code.co_names}
         constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
-        numbers = {n: v for n, v in numbers.items() if isinstance(v, int | float)}
-        digest.update(repr((code.co_code, code.co_names, constants, numbers)).encode())
+        numbers = {n: v for n, v in used.items() if isinstance(v, int | float)}
+        helpers = {n: _fingerprint(v) for n, v in used.items() if isinstance(v, FunctionType)}
+        digest.update(repr((code.co_code, code.co_names, constants, numbers, helpers)).encode())
     return digest.hexdigest()[:12]
 
 
@@ -170,7 +218,9 @@ def bind_numba(family, link) -> Blocks:
     from . import scalar
     from .compiled import BLOCK_SIGNATURE, FirstClass, compile_function, inlined
 
-    words = ("exp", "log", "log1p", "expm1", "erfc", "erfcx", "where", "minimum", "maximum")
+    words = (
+        "arctan", "exp", "log", "log1p", "expm1", "erfc", "erfcx", "where", "minimum", "maximum",
+    )  # fmt: skip
     scalars = {word: getattr(scalar, word) for word in words} | {"abs": abs}
     parts = [getattr(link, part) for part in family.parts]
     spread = family.dispersion_derivatives if family.has_dispersion else _no_dispersion
@@ -178,15 +228,19 @@ def bind_numba(family, link) -> Blocks:
     compiled_parts = {f"part{i}": _compile_scalar(p, scalars) for i, p in enumerate(parts)}
     compose = (_compose_one, _compose_two)[len(parts) - 1]
 
-    def block(template, function):
+    def block(template, function, guard):
         names = compiled_parts | {"formula": _compile_scalar(function, scalars)}
-        names = {"composed": inlined(_rebind(compose, f"{name}_composed", names))}
-        named = _rebind(template, f"{name}{template.__name__}", names)
+        whole = inlined(_rebind(compose, f"{name}_composed", names))
+        if np.isfinite(link.lowest):
+            names = {"anywhere": whole, "lowest": float(link.lowest), "inf": np.inf}
+            whole = inlined(_rebind(guard, f"{name}_inside", names))
+        named = _rebind(template, f"{name}{template.__name__}", {"composed": whole})
         return FirstClass(compile_function(named, BLOCK_SIGNATURE))
 
     return Blocks(
-        density=block(_density, family.log_density),
-        score=block(_score, family.log_density),
-        spread=block(_spread, spread),
+        density=block(_density, family.log_density, _density_inside),
+        score=block(_score, family.log_density, _density_inside),
+        spread=block(_spread, spread, _spread_inside),
         has_dispersion=family.has_dispersion,
+        log_scale=family.log_scale,
     )

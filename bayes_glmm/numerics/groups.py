@@ -29,6 +29,17 @@ class Rows:
         return Rows(*(a[order] for a in (self.y, self.trials, self.offset, self.X)))
 
 
+def distinct_rows(y: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Give the pairs of response and trials that occur, and how often; continuous ones as they are.
+
+    What depends on them alone is then computed once for a pair.
+    """
+    if not np.array_equal(y, np.floor(y)):
+        return y, trials, np.ones(len(y))
+    pairs, count = np.unique(y + 1j * trials, return_counts=True)
+    return pairs.real.copy(), pairs.imag.copy(), count.astype(float)
+
+
 @dataclass(frozen=True, eq=False)
 class Factor:
     """One grouping factor with its effects.

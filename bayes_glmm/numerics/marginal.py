@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from .groups import Factor, Rows, by_size, is_nested, largest_first, sort_rows
+from .groups import (
+    Factor,
+    Rows,
+    by_size,
+    distinct_rows,
+    is_nested,
+    largest_first,
+    sort_rows,
+)
+from .irls import total_log_scale
 from .pieces import Pieces
 
 MOST_DIMENSIONS = 3  # of the product rule
@@ -125,6 +134,8 @@ class Marginal:
         self.ranked = ranked
         self.constant = constant
         self.blocks = blocks
+        has_dispersion = blocks.has_dispersion
+        self.distinct = distinct_rows(rows.y, rows.trials) if has_dispersion else None
         self.layout = Layout(
             self.rows.X.shape[1], tuple(f.covariance.size for f in factors), blocks.has_dispersion
         )
@@ -176,13 +187,14 @@ class Marginal:
         if not (np.all(np.isfinite(base)) and 0 < dispersion < np.inf):
             return -np.inf, np.full(len(x), np.nan)
         pieces = self.integral(base, dispersion, self.cholesky_factors(thetas))
+        scale, by_scale = total_log_scale(self.blocks.log_scale, self.distinct, dispersion)
         by_theta = [np.zeros(0)] * len(self.factors)
         for k, gamma in zip(self.rank, pieces.gammas, strict=True):
             by_theta[k] = self.factors[k].covariance.gradient(gamma)
         parts = [self.rows.X.T @ pieces.t, *by_theta]
         if self.layout.has_dispersion:
-            parts.append(np.array([pieces.dispersion]))
-        return pieces.value + self.constant, np.concatenate(parts)
+            parts.append(np.array([pieces.dispersion + by_scale]))
+        return pieces.value + scale + self.constant, np.concatenate(parts)
 
     def conditional(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Conditional modes and SDs of the effects at the last evaluation, in factor order."""

@@ -34,6 +34,8 @@ def quasi_score(bound, y, trials, eta) -> tuple[np.ndarray, np.ndarray]:
         Shape ``(n,)``, per unit of ``eta``. Near the edge of the mean's range, where
         ``1 - mu`` has no digits left, they come from the log density, whose tails are stable.
     """
+    if np.isfinite(bound.link.lowest):  # no mean: not a number, and the step is halved
+        eta = np.where(bound.inside(eta), eta, np.nan)
     mean, slope = bound.link.inverse(eta)[:2]
     variance = bound.family.variance(mean, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):

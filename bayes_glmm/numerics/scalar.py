@@ -1,9 +1,9 @@
 """Scalar functions for compiled code, free of branches so that loops over rows vectorise.
 
-They stand for the names ``exp, log, log1p, expm1, erfc, erfcx, where, minimum, maximum`` in
-the families and links. The C library's versions are called one element at a time, which is
-three times slower. Relative errors are at most 1e-15 (measured against 40-digit values);
-results below the smallest normal number may lose digits or be zero.
+They stand for the names ``exp, log, log1p, expm1, arctan, erfc, erfcx, where, minimum,
+maximum`` in the families and links. The C library's versions are called one element at a time,
+which is three times slower. Relative errors are at most 1e-15 (measured against 40-digit
+values); results below the smallest normal number may lose digits or be zero.
 """
 
 from typing import Any, cast
@@ -195,3 +195,27 @@ def erfc(x):
     """``erfc(x)``, the complementary error function."""
     tail = erfcx_positive(abs(x)) * exp_minus_square(x)
     return where(x >= 0.0, tail, 2.0 - tail)
+
+
+@inlined
+def arctan(x):
+    """``arctan(x)``: ``pi / 4`` or ``pi / 2``, and a rational function of the rest (Cephes)."""
+    size = abs(x)
+    middle = (size - 1.0) / (size + 1.0)
+    r = where(size > 2.414213562373095, -1.0 / size, where(size > 0.66, middle, size))
+    z = r * r
+    p = -8.750608600031904122785e-1
+    p = p * z - 1.615753718733365076637e1
+    p = p * z - 7.500855792314704667340e1
+    p = p * z - 1.228866684490136173410e2
+    p = p * z - 6.485021904942025371773e1
+    q = z + 2.485846490142306297962e1
+    q = q * z + 1.650270098316988542046e2
+    q = q * z + 4.328810604912902668951e2
+    q = q * z + 4.853903996359136964868e2
+    q = q * z + 1.945506571482613964425e2
+    quarters = where(size > 2.414213562373095, 2.0, where(size > 0.66, 1.0, 0.0))
+    # the second constant is what pi / 4 loses to rounding
+    rest = r * (z * p / q) + quarters * 3.061616997868383e-17
+    angle = quarters * 0.7853981633974483 + (r + rest)
+    return where(x < 0.0, -angle, angle)

@@ -2,7 +2,8 @@ r"""Which parameter has which prior: the user's choices, the defaults, and their
 
 The defaults are proper, weakly informative and equivariant: a change of the units of a
 column, of a continuous response or of an exposure changes the fit by that change only.
-With ``s`` the SD of the response for the identity link and 1 for every other, and
+With ``s`` the SD of the response for the identity link, what that is on the link scale at the
+mean response for the inverse and square root, and 1 for every other, and
 ``spread`` the SD of a column (about zero where its part of the formula has no intercept):
 
 ================  ======================================================================
@@ -19,6 +20,13 @@ sd of an effect   ``HalfStudentT(4, 2.5 s / spread)``: the coefficient's scale, 
                   zero, and a tail that yields to data (Gelman 2006)
 correlation       ``LKJ(2)``: weakly away from the edge of perfect correlation
 residual sd       ``HalfStudentT(4, SD of the response)``
+gamma's CV        ``HalfStudentT(4, SD of the response / its mean)``
+theta, a + b      ``InverseGamma(0.4, 0.3)`` on the value, for the negative binomial's size and
+                  the beta-binomial's ``a + b``: close to the penalised-complexity prior with
+                  the Poisson as its base, which it lets come near, and every moment of
+                  ``1 / theta`` is finite (Vehtari 2024, the default of brms)
+NB1's phi         ``HalfStudentT(4, variance / mean of the response - 1)``, the scale at least
+                  1: a mode at the Poisson
 ================  ======================================================================
 
 Priors are independent and are those of the coefficients as the formula has them.
@@ -35,7 +43,7 @@ import numpy as np
 from .base import ImproperPriorError, Prior
 from .coefficients import Flat, Normal, Uniform
 from .correlations import LKJ
-from .deviations import HalfStudentT
+from .deviations import HalfStudentT, InverseGamma
 
 REASON = {
     "coefficient": "where the data are separated a flat coefficient has no posterior",
@@ -63,7 +71,9 @@ class Priors:
     corr
         Prior of every correlation matrix of random effects.
     dispersion
-        Prior of the dispersion (gaussian: of the residual standard deviation).
+        Prior of the dispersion, as the family defines it: gaussian the residual standard
+        deviation, negative_binomial theta, negative_binomial1 phi, gamma the coefficient of
+        variation, beta_binomial a + b.
     beta_for
         Prior by coefficient, more specific than the above: ``{"period[T.2]": …}`` for one
         column, ``{"period": …}`` for all columns of a term, ``{"Intercept": …}``.
@@ -178,7 +188,7 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
     beta = _coefficients(chosen, design, link, units)
     sd = {block.group: _deviations(chosen, block, units) for block in design.groups}
     corr = {block.group: _correlations(chosen, block) for block in design.groups}
-    dispersion = _dispersion(chosen, design) if family.has_dispersion else []
+    dispersion = _dispersion(chosen, design, family) if family.has_dispersion else []
     rows = [*beta]
     for block in design.groups:
         rows += [*sd[block.group], *corr[block.group]]
@@ -289,6 +299,10 @@ def _response_units(design, link) -> _Units:
         # half an event keeps the level finite where every count is zero
         level = max(float(np.sum(design.y)), 0.5)
         return _Units(1.0, float(np.log(level / np.sum(design.trials * np.exp(design.offset)))))
+    if link.name in ("inverse", "sqrt"):
+        level = max(float(np.mean(mean)), 0.5 / len(mean)) if np.any(mean) else 0.5 / len(mean)
+        slope = abs(float(link.inverse(link.link(level))[1]))
+        return _Units(_sd(mean) / slope, float(link.link(level) - np.mean(design.offset)))
     return _Units(1.0, 0.0)
 
 
@@ -334,7 +348,11 @@ def _default_intercept(design, link, units: _Units, spreads) -> tuple[Normal, st
 
 
 def _of_response(link, scale: float) -> str:
-    return f"SDs of the response ({scale:.4g}) " if link.name == "identity" else ""
+    if link.name == "identity":
+        return f"SDs of the response ({scale:.4g}) "
+    if link.name in ("inverse", "sqrt"):
+        return f"SDs of the response on the link scale ({scale:.4g}) "
+    return ""
 
 
 def _deviations(chosen: Priors, block, units: _Units) -> list[Assigned]:
@@ -358,9 +376,21 @@ def _correlations(chosen: Priors, block) -> list[Assigned]:
     return [_assign(name, "corr", [chosen.corr], LKJ(2.0), why, improper, dimension)]
 
 
-def _dispersion(chosen: Priors, design) -> list[Assigned]:
-    spread = _sd(design.y)
-    default = HalfStudentT(4.0, spread)
-    why = f"SD of the response, {spread:.4g}"
+def _dispersion(chosen: Priors, design, family) -> list[Assigned]:
+    default, why = _default_dispersion(design.y, family.name)
     improper = chosen.allow_improper
     return [_assign("dispersion", "sd", [chosen.dispersion], default, why, improper)]
+
+
+def _default_dispersion(y: np.ndarray, family: str) -> tuple[Prior, str]:
+    spread, mean = _sd(y), float(np.mean(y))
+    if family in ("negative_binomial", "beta_binomial"):
+        limit = "Poisson" if family == "negative_binomial" else "binomial"
+        return InverseGamma(0.4, 0.3, on="value"), f"away from zero, the {limit} in reach"
+    if family == "negative_binomial1":
+        scale = max(spread**2 / max(mean, 0.5 / len(y)) - 1.0, 1.0)
+        return HalfStudentT(4.0, scale), f"variance / mean of the response - 1, {scale:.4g}"
+    if family == "gamma":
+        scale = spread / mean
+        return HalfStudentT(4.0, scale), f"SD / mean of the response, {scale:.4g}"
+    return HalfStudentT(4.0, spread), f"SD of the response, {spread:.4g}"

@@ -25,7 +25,11 @@ SCALES = {
     "log": Scale("log mean", "ratio of means", "means", "mean"),
     "cloglog": Scale("complementary log-log scale", "hazard ratio", "hazards", "probability"),
     "probit": Scale("probit scale", level="probability"),
+    "loglog": Scale("log-log scale", level="probability"),
+    "cauchit": Scale("cauchit scale", level="probability"),
     "identity": Scale("units of the response", level="mean"),
+    "sqrt": Scale("square root of the mean"),
+    "inverse": Scale("reciprocal of the mean"),
 }
 
 
@@ -44,6 +48,8 @@ def effect(model, low: float, high: float) -> str:
 
 def level(model, low: float, high: float) -> str:
     """Mean response of an intercept between two limits: ``probability 0.01 to 0.99``."""
+    if isfinite(model.link.lowest):  # limits of the predictor may lie where there is no mean
+        return effect(model, low, high)
     limits = [float(model.link.inverse(value)[0]) for value in (low, high)]
     if scale_of(model).level == "probability":
         return f"probability {_probability(limits[0])} to {_probability(limits[1])}"

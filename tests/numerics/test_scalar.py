@@ -16,6 +16,10 @@ CASES = {
     ),
     "expm1": (np.expm1, np.concatenate([np.linspace(-40, 40, 20001), np.logspace(-300, -1, 999)])),
     "erfcx": (special.erfcx, np.concatenate([np.linspace(-5, 50, 20001), np.logspace(2, 150, 99)])),
+    "arctan": (
+        np.arctan,
+        np.concatenate([np.linspace(-4, 4, 20001), np.logspace(-300, 300, 999)]),
+    ),
     "erfc": (special.erfc, np.linspace(-6, 26, 20001)),
 }
 

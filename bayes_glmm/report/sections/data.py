@@ -37,7 +37,7 @@ def _response(m) -> Text:
     y, trials = m.design.y, m.design.trials
     name = Code(m.design.response_name)
     total = f"{percent(y.sum() / trials.sum())}"
-    if m.family.name == "binomial":
+    if m.family.has_trials:
         events = f"{fixed(y.sum(), 0)} of {fixed(trials.sum(), 0)} trials ({total})"
         sizes = f"{_range(trials)} trials a row"
         return ("Response ", name, f": successes in {events}; {sizes}.")
@@ -45,8 +45,17 @@ def _response(m) -> Text:
         return ("Response: ", Code(_one(m)), f" in {fixed(y.sum(), 0)} rows ({total}).")
     spread = f"mean {significant(y.mean(), 3)}, variance {significant(y.var(ddof=1), 3)}"
     extremes = f"from {y.min():g} to {y.max():g}"
-    zeros = f", {percent(np.mean(y == 0))} zeros" if m.family.name == "poisson" else ""
+    zeros = f", {percent(np.mean(y == 0))} zeros" if _counts(m) else ""
     return ("Response ", name, f": {spread}, {extremes}{zeros}.")
+
+
+def _counts(m) -> bool:
+    """Tell whether the response is counts without a known upper end."""
+    return m.family.support.integer and not _of_successes(m)
+
+
+def _of_successes(m) -> bool:
+    return m.family.has_trials or m.family.name == "bernoulli"
 
 
 def _one(m) -> str:
@@ -125,7 +134,7 @@ def _raw(m, frame: pd.DataFrame, along: str, split: str | None) -> tuple[RawData
         Line(name, *_means(center[number == k], y[number == k], trials[number == k]))
         for k, name in enumerate(names)
     ]
-    counts = m.family.name in ("poisson", "gaussian")
+    counts = not _of_successes(m)
     drawing = RawData(
         lines,
         along,
@@ -133,7 +142,7 @@ def _raw(m, frame: pd.DataFrame, along: str, split: str | None) -> tuple[RawData
         threads=() if counts else _threads(m, frame, x),
         points=(_jitter(x, bool(ticks)), y, number) if counts else None,
         ticks=ticks,
-        log=m.family.name == "poisson" and float(y.max()) > 20,
+        log=_counts(m) and float(y.max()) > 20,
     )
     return drawing, how
 
@@ -148,7 +157,7 @@ def _parts(frame: pd.DataFrame, split: str | None) -> tuple[list[str], np.ndarra
 
 
 def _ylabel(m) -> str:
-    if m.family.name in ("binomial", "bernoulli"):
+    if _of_successes(m):
         return "share of successes" if m.family.has_trials else f"share of rows with {_one(m)}"
     return m.design.response_name
 
@@ -182,7 +191,7 @@ def _means(center: np.ndarray, y: np.ndarray, trials: np.ndarray) -> tuple[np.nd
 
 def _threads(m, frame: pd.DataFrame, x: np.ndarray):
     """Lines of single levels, where there are few and they are more than zeros and ones."""
-    if m.family.name != "binomial" or not m.design.groups:
+    if not m.family.has_trials or not m.design.groups:
         return ()
     if m.design.groups[0].n_levels > THREADS:
         return ()

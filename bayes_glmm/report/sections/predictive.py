@@ -92,10 +92,10 @@ def _figure(material: Material, fit: Fit, observed, replicated, trials) -> Pictu
         return Picture(
             "predictive", image, "Observed frequency against predicted probability.", caption
         )
-    if m.family.name == "binomial":
+    if m.family.has_trials:
         return _shares(observed / trials, replicated / trials, color)
     axis = m.design.response_name
-    if m.family.name == "poisson":
+    if m.family.support.integer:
         image = rootogram(observed, replicated, color, axis)
         caption = (
             "Rootogram: bars count the rows with each response, the line and the band are what "
@@ -167,12 +167,12 @@ def _statistics(material: Material, observed, replicated, trials) -> Table:
 
 def _measures(material: Material, observed, replicated, trials):
     """Name, observed value, replicated values."""
-    name = material.model.family.name
+    family = material.model.family
     share, shares = observed / trials, replicated / trials
-    if name in ("binomial", "bernoulli"):
+    if np.isfinite(family.support.high) or family.has_trials:
         yield "share of successes", observed.sum() / trials.sum(), replicated.sum(1) / trials.sum()
         yield from _extreme_levels(material, share, shares)
-    elif name == "poisson":
+    elif family.support.integer:
         yield "zeros", (observed == 0).sum(), (replicated == 0).sum(1)
         yield "variance / mean", _dispersion(observed), _dispersion(replicated)
         yield "largest count", observed.max(), replicated.max(1)
