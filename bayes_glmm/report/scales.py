@@ -1,7 +1,7 @@
 """What numbers on a link scale mean, in words."""
 
 from dataclasses import dataclass
-from math import exp
+from math import exp, isfinite
 
 from ..estimands import median_factor
 from .numbers import fixed, ratio_interval, significant
