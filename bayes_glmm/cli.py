@@ -1,4 +1,4 @@
-"""The command line: ``bayes-glmm fit | compare | check | datasets | version``.
+"""The command line: ``bayes-glmm fit | compare | anova | check | datasets | version``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 all went well, 1 a method
 failed, 2 bad input. What a command needs is imported inside it, so that ``--help`` and
@@ -127,6 +127,47 @@ def compare(
         except typer.Exit:  # said already; the other reports are still written
             failed = True
     raise typer.Exit(FAILED if failed else 0)
+
+
+@app.command(
+    epilog="Examples:\n\nbayes-glmm anova without.toml with.toml\n\n"
+    "bayes-glmm anova without.toml with.toml --method laplace --bootstrap 500"
+)
+def anova(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL.toml", help="Nested models.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="ml, laplace or glm.")] = "ml",
+    bootstrap: Annotated[int, typer.Option(help="Data sets simulated for p_boot.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of what is simulated.")] = 1,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare the nested models of model files by likelihood ratios.
+
+    A model without random terms is fitted by glm whatever the method.
+    """
+    from .frequentist.anova import anova as compared
+
+    with _one_sentence(BAD_INPUT, debug):
+        specified = [_load(path)[1] for path in models]
+        with _progress(len(models)) as stage:
+            fits = []
+            for path, model in zip(models, specified, strict=True):
+                stage(str(path))
+                fits.append(model.fit(method if model.design.groups else "glm"))
+        table = compared(*fits, bootstrap=bootstrap, seed=seed, progress=bool(bootstrap))
+    if csv:
+        table.to_csv(sys.stdout, index=False, lineterminator="\n")
+        return
+    shown = ["label", "npar", "loglik", "aic", "statistic", "reference", "p_value"]
+    shown += ["p_boot", "zero_share"] if bootstrap else []
+    rows = [
+        ["" if value != value else _cell(value) for value in row]
+        for row in table[shown].itertuples(index=False)
+    ]
+    console = _stdout()
+    _print_table(console, shown, rows)
+    for note in filter(None, table["note"]):
+        console.print(_plain(note))
 
 
 @app.command(epilog="Example: bayes-glmm check models/cbpp.toml")

@@ -60,7 +60,9 @@ def written(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("command", [(), ("fit",), ("compare",), ("check",), ("datasets",)])
+@pytest.mark.parametrize(
+    "command", [(), ("fit",), ("compare",), ("anova",), ("check",), ("datasets",)]
+)
 def test_help_has_an_example(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -250,3 +252,45 @@ def test_the_module_and_the_console_script_are_the_same_program():
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("there is no data set 'zzz'")
+
+
+INCIDENCE = """
+title = "Incidence"
+question = "Does it depend on the period?"
+formula = "cbind(incidence, size - incidence) ~ {fixed}"
+family = "binomial"
+[data]
+dataset = "cbpp"
+[[methods]]
+name = "ml"
+"""
+
+
+@pytest.fixture
+def nested(tmp_path):
+    """Model files from small to large: no random effects, a herd's, and a period's beside."""
+    paths = []
+    for i, fixed in enumerate(("1", "1 + (1 | herd)", "period + (1 | herd)")):
+        paths.append(tmp_path / f"m{i}.toml")
+        paths[-1].write_text(INCIDENCE.format(fixed=fixed), encoding="utf-8")
+    return paths
+
+
+def test_anova_prints_tests_of_nested_models(nested):
+    result = run("anova", *nested, "--method", "laplace", "--bootstrap", 9)
+    assert result.exit_code == 0, result.stderr
+    assert "0.5 chi2(0) + 0.5 chi2(1)" in result.stdout and "chi2(3)" in result.stdout
+    assert "p_boot" in result.stdout
+    assert "9 simulated likelihood ratios ..." in result.stderr
+    table = pd.read_csv(io.StringIO(run("anova", *nested, "--csv").stdout))
+    assert list(table.npar) == [1, 2, 5]
+    assert table.statistic[2] == pytest.approx(25.551, abs=1e-2)
+
+
+def test_anova_refuses_models_that_are_not_nested(nested):
+    herd = nested[1].read_text(encoding="utf-8").replace("1 + (1 | herd)", "1 + (1 | period)")
+    nested[1].write_text(herd, encoding="utf-8")
+    result = run("anova", *nested[1:])
+    assert result.exit_code == 2
+    assert "does not contain: anova() needs nested models" in result.stderr
+    assert "give at least two nested" in run("anova", nested[0]).stderr

@@ -235,7 +235,8 @@ def by_bootstrap(pair: Pair, statistic, replicates, stream, workers, progress):
     share = float(np.mean(ratios < 1e-6)) if len(ratios) else np.nan
     found = {"p_boot": bootstrap_p(ratios, statistic), "zero_share": share, "failed": len(failed)}
     said = [f"{share:.1%} of {len(ratios)} simulated likelihood ratios are zero."]
-    if share > 0.55 and pair.cones == (1,) and not pair.free:
+    clearly = share > 0.5 + 2.0 * np.sqrt(0.25 / max(len(ratios), 1))
+    if clearly and pair.cones == (1,) and not pair.free:
         said.append("With more than half the mixture's p-value is too large (few groups).")
     if failed:
         said.append(f"{len(failed)} refits failed, such as: {failed[0].reason}.")
