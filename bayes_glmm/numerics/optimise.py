@@ -151,9 +151,20 @@ def update(inverse: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
     return left @ inverse @ left.T + np.outer(s, s) / sy
 
 
+def root_of(inverse: np.ndarray) -> np.ndarray:
+    """Cholesky factor; the root of the diagonal where rounding has made ``inverse`` indefinite.
+
+    BFGS on a surface that is flat towards infinity (separation) may end with such a matrix.
+    """
+    try:
+        return np.linalg.cholesky(inverse)
+    except np.linalg.LinAlgError:
+        return np.diag(np.sqrt(np.maximum(np.abs(np.diag(inverse)), np.finfo(float).tiny)))
+
+
 def second_search(objective: Objective, x, inverse) -> Optimum:
     """SciPy's L-BFGS-B in the coordinates whitened by ``inverse``: another road to the top."""
-    root = np.linalg.cholesky(inverse)
+    root = root_of(inverse)
     bad = 1e15
 
     def negative(z):
@@ -183,7 +194,7 @@ def hessian(objective: Objective, x: np.ndarray, inverse: np.ndarray) -> np.ndar
     relative error is of order 1e-4 times the fourth derivative. NaN where the objective
     has no value.
     """
-    root = np.linalg.cholesky(inverse)
+    root = root_of(inverse)
     columns = []
     for direction in root.T:
         above = objective(x + DIFFERENCE * direction)[1]

@@ -187,3 +187,16 @@ def test_a_limit_that_does_not_exist_is_infinite():
     (low,) = profile(fit, "x", [limits.conf_low])
     assert 2 * (fit.loglik - low) == pytest.approx(chi2.ppf(0.95, 1), abs=1e-3)
     assert np.isfinite(fit.profile("x").value).all()
+
+
+def test_separation_ends_in_a_fit_and_its_profile_is_open():
+    """The same with a random effect: the search ends far out, flat, with a message."""
+    x = np.repeat([0, 1], 30)
+    y = np.r_[np.tile([0, 1, 1], 10), np.ones(30)].astype(int)
+    data = pd.DataFrame({"y": y, "x": x, "g": np.tile(np.arange(10), 6)})
+    fit = bg.GLMM("y ~ x + (1 | g)", data, family="bernoulli").fit(bg.ML(nodes=5))
+    assert "separation" in [m.code for m in fit.messages]
+    limits = fit.confint(method="profile").set_index("term").loc["x"]
+    assert limits.conf_high == np.inf
+    # without variation between groups the lower limit is that without random effects, above
+    assert limits.conf_low == pytest.approx(1.8876, abs=1e-3)

@@ -92,3 +92,14 @@ def test_inverse_of_a_singular_matrix_is_none():
     assert optimise.inverse_of(np.ones((2, 2))) is None
     assert optimise.inverse_of(np.diag([1.0, -1.0])) is None
     np.testing.assert_allclose(optimise.inverse_of(np.diag([4.0, 1e-12])), np.diag([0.25, 1e12]))
+
+
+def test_an_indefinite_inverse_serves_by_its_diagonal():
+    """The Hessian of a quadratic by differences is exact whatever the steps are."""
+    scale = np.array([2.0, 30.0])
+    objective, centre = quadratic(scale)
+    indefinite = np.array([[1.0, 2.0], [2.0, 1.0]])
+    np.testing.assert_array_equal(optimise.root_of(indefinite), np.eye(2))
+    found = optimise.hessian(objective, centre, indefinite)
+    np.testing.assert_allclose(found, np.diag(scale), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(optimise.root_of(np.diag([4.0, 9.0])), np.diag([2.0, 3.0]))
