@@ -137,10 +137,10 @@ class Bootstrap:
         low, high = (self.good.quantile(q) for q in ((1 - level) / 2, (1 + level) / 2))
         if kind == "basic":
             low, high = 2 * self._own - high, 2 * self._own - low
-            bounded = [name.startswith(("sd_", "corr_", "dispersion")) for name in low.index]
-            least = np.where([name.startswith("corr_") for name in low.index], -1.0, 0.0)
+            bounded = [name.startswith(("sd_", "corr_", "dispersion")) for name in self.estimates]
+            least = np.where([name.startswith("corr_") for name in self.estimates], -1.0, 0.0)
             low = low.mask(bounded, np.maximum(low, least))
-            high = high.mask([n.startswith("corr_") for n in low.index], np.minimum(high, 1.0))
+            high = high.mask([n.startswith("corr_") for n in self.estimates], np.minimum(high, 1.0))
         table = pd.DataFrame(
             {"term": low.index, "conf_low": low.to_numpy(), "conf_high": high.to_numpy()}
         )

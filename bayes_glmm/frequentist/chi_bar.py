@@ -12,6 +12,7 @@ semidefinite. With the information ``J`` of the latter (given all free ones) and
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import chi2
@@ -85,7 +86,7 @@ class Simulated:
 Reference = Mixture | Simulated
 
 
-def reference(free: int, cones: tuple[int, ...], information: np.ndarray | None, seed=1):
+def reference(free: int, cones: tuple[int, ...], information: np.ndarray | None, seed: Any = 1):
     """Give the reference distribution of a likelihood ratio.
 
     Parameters

@@ -23,7 +23,7 @@ from scipy.special import ndtri
 from ..fit import Component, Fit, Variance, datatree_name
 from ..methods import NotServedError
 from ..numerics.groups import Rows
-from ..numerics.optimise import Optimum, bfgs
+from ..numerics.optimise import bfgs
 from .likelihood import Likelihood
 
 PRECISION = 1e-10  # Newton decrement of the inner searches: twice the error of a profile
@@ -241,13 +241,12 @@ class Profile:
             return likelihood, basis.T @ gradient
 
         with self.likelihood.blas_threads():
-            found = Optimum(*[np.nan] * 6, converged=False)
+            trials = []
             for free in self._starts(origin, basis, information):
-                trial = bfgs(objective, free, inverse, tolerance=PRECISION, limit=ITERATIONS)
-                if not found.value >= trial.value:
-                    found = trial
-                if found.converged:
+                trials.append(bfgs(objective, free, inverse, tolerance=PRECISION, limit=ITERATIONS))
+                if trials[-1].converged:
                     break
+            found = max(trials, key=lambda trial: trial.value)
             x = origin + basis @ found.x
             value, gradient = self.likelihood(x)
         if self.partner >= 0:
