@@ -23,7 +23,7 @@ from .notes import notes_on
 # together); odd, so that the mode is a node
 LADDERS = {
     1: (9, 15, 25, 35, 51, 71, 101, 151, 201),
-    2: (5, 9, 15, 21, 31, 41),
+    2: (5, 9, 15, 21, 31, 41, 61, 81),
     3: (5, 7, 9, 11, 15),
 }
 MOST_DENSITIES = 2e8  # rows times nodes of one likelihood by "auto": about a second

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate as scipy_integrate
 from scipy import stats
+from scipy.special import logsumexp
 
 from bayes_glmm.numerics.bind import bind_numba, bind_numpy
 from bayes_glmm.numerics.covariance import Covariance
@@ -134,6 +135,38 @@ def test_two_dimensions_are_the_integral():
 
         total += np.log(scipy_integrate.dblquad(integrand, -9, 9, -9, 9, epsrel=1e-9)[0])
     np.testing.assert_allclose(value, total, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "nodes"),
+    [
+        ("bernoulli-logit", ((0, 1),), 31),
+        ("poisson-log", ((0,), (1,)), 31),
+        ("binomial-probit", ((0, 1, 2),), 21),
+        ("bernoulli-logit", ((0,), (1, 2)), 21),
+    ],
+)
+def test_product_rules_are_the_integral(name, blocks, nodes):
+    """Correlated or not, in two and three dimensions: the trapezoidal rule on a grid."""
+    q = sum(map(len, blocks))
+    rows, factors = one_factor(name, q, levels=3, blocks=blocks)
+    marginal = marginal_of(name, rows, factors, nodes)
+    theta = np.array([0.8, -0.3, 0.5, 0.7, 0.2, 0.6])[: factors[0].covariance.size]
+    x = np.array([0.3, -0.5, *theta])
+    step = 0.25  # spectral accuracy: errors of exp(-2 pi 3 / step) for these integrands
+    axis = np.arange(-8, 8 + step / 2, step)
+    u = np.stack(np.meshgrid(*[axis] * q, indexing="ij"), axis=-1).reshape(-1, q)
+    prior = -0.5 * (u**2).sum(axis=1) + q * np.log(step / np.sqrt(2 * pi))
+    bound, L = bind_numpy(*pair(name)), factors[0].covariance.factor(theta)
+    base, total = rows.X @ x[:2] + rows.offset, 0.0
+    for g in range(3):
+        f = prior.copy()
+        for j in np.flatnonzero(factors[0].index == g):
+            eta = base[j] + u @ (L.T @ factors[0].Z[j])
+            f += bound.log_density(rows.y[j], rows.trials[j], eta)[0]
+        total += logsumexp(f)
+    # few rows and SDs below one: these nodes settle to 1e-9
+    np.testing.assert_allclose(marginal(x)[0], total, rtol=1e-8)
 
 
 def test_posterior_means_are_those_of_the_integral():
