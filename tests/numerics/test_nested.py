@@ -219,6 +219,7 @@ def test_posterior_means_are_those_of_the_integral():
     marginal = marginal_of(name, rows, factors, 41)
     x = np.array([0.3, -0.5, 1.1, 0.8])
     means = marginal.posterior_means(x)
+    assert means is not None
     axes, found = log_weights(rows, factors, name, x)
     v, u = axes[0][:, 0], axes[1][:, 0]
     for g, (levels, by_level) in enumerate(found):
