@@ -116,19 +116,19 @@ def compile_kernels(model) -> None:
 
     bind_numba(model.family, model.link)
     factors = factors_of(model)
-    if is_nested(by_size(factors)):
+    if not nodes_allowed(factors):
+        from ..numerics.laplace import compile_all
+
+        compile_all()
+    elif len(factors) == 2:
         from ..numerics.nested_integral import integrate_nested
 
         integrate_nested.compiled  # noqa: B018
-    elif nodes_allowed(factors):
+    else:
         from ..numerics.quadrature import integrate_scalar, integrate_vector
 
         kernel = integrate_scalar if factors[0].q == 1 else integrate_vector
         kernel.compiled  # noqa: B018
-    else:
-        from ..numerics.laplace import compile_all
-
-        compile_all()
 
 
 def search(model, method: ML, likelihood: Likelihood):

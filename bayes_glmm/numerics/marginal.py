@@ -126,7 +126,7 @@ class Marginal:
     def __init__(self, blocks, rows: Rows, factors: list[Factor], constant: float, nodes: int = 1):
         self.rank = largest_first(factors)
         ranked = [factors[k] for k in self.rank]
-        self.nested = is_nested(ranked)
+        self.nested = len(factors) == 2 and nodes_allowed(factors)
         if factors:  # nested levels by outer, then by inner level
             rows, ranked = sort_rows(rows, ranked, ranked[::-1] if self.nested else ranked[:1])
         self.rows = Rows(*(np.array(a, float, order="C") for a in vars(rows).values()))
@@ -216,16 +216,9 @@ class Marginal:
         For several factors, whose effects are correlated given the data; shape
         ``(draws, levels, q)`` each.
         """
-        from .laplace import Laplace
-
-        beta, thetas, dispersion = self.layout.split(x)
-        rows, ranked = sort_rows(self.rows, self.ranked, self.ranked[:1])
-        laplace, L = (
-            Laplace(self.blocks, rows.y, rows.trials, ranked),
-            self.cholesky_factors(thetas),
-        )
-        laplace(rows.X @ beta + rows.offset, dispersion, L)
-        return self._in_order(laplace.scatter(L, draws, rng))
+        self(x)
+        factors = self.cholesky_factors(self.layout.split(x)[1])
+        return self._in_order(self.integral.scatter(factors, draws, rng))
 
     def _in_order(self, ranked: list) -> list:
         found = dict(zip(self.rank, ranked, strict=True))

@@ -379,18 +379,10 @@ def test_which_factors_are_nested():
     assert not is_nested(crossed[::-1]) and not nodes_allowed(crossed)
     _, vector = several_factors(name, "nested")
     assert nodes_allowed(vector)
-    _, (outer, inner) = nested(name, 2, 2)  # four dimensions: one node, by the same kernel
+    rows, (outer, inner) = nested(name, 2, 2)  # four dimensions
     assert is_nested([inner, outer]) and not nodes_allowed([outer, inner])
+    assert isinstance(marginal_of(name, rows, [outer, inner]).integral, Laplace)
     assert nodes_allowed(one_factor(name, 3)[1])
-
-
-def test_two_effects_of_both_levels_at_one_node():
-    name = "binomial-logit"
-    marginal = marginal_of(name, *nested(name, 2, 2))
-    x = parameters(marginal)
-    np.testing.assert_allclose(
-        marginal(x)[1], central_differences(lambda z: marginal(z)[0], x), rtol=1e-7, atol=1e-7
-    )
 
 
 def test_gaussian_identity_is_exact_at_any_node():
