@@ -22,6 +22,9 @@ FAMILIES = [
     "poisson-log",
     "gaussian-identity",
     "gaussian-log",
+    "negative_binomial-log",
+    "gamma-log",
+    "beta_binomial-logit",
 ]
 EFFECTS = [(1, 1), (2, 1), (1, 2)]  # of an inner level, of an outer group
 CASES = [(name, 1, 1) for name in FAMILIES] + [
