@@ -117,6 +117,18 @@ def test_the_answer_at_a_zero_sd_says_so():
     assert spread.endswith("Others: other 0.20.")
 
 
+def test_the_figure_of_a_zero_sd_reaches_its_profile_limit():
+    material = material_of(flat())
+    (picture,) = of(variance(material), Picture)
+    limit = material.profiles()[1].conf_high.iloc[-1]
+    assert f"95 % interval 0 to {limit:.2g}" in said(picture.caption)
+
+
+def test_few_levels_are_pointed_to_the_bootstrap(cbpp):
+    test = of(variance(cbpp), Table)[-1]
+    assert "bootstrap=500" in said(test.caption)
+
+
 def test_walds_curves_meet_the_interval():
     """At the ends of the Wald interval its own zeta is -1.96 and 1.96, on every scale."""
     fit = bg.GLMM(
@@ -184,7 +196,7 @@ def test_where_there_is_no_intraclass_correlation_a_sentence_says_why():
         pd.DataFrame({"y": [0, 1, 1, 0] * 6, "x": np.arange(24.0), "g": list("abcdef") * 4}),
         family="bernoulli",
     )
-    fit = replace(flat(), model=model)
+    fit = replace(flat(), model=model, details={})  # another model's: no profile to draw
     fit = replace(
         fit, variance=Variance(components_of(model), np.array([0.5]), np.array([0.1])), effects={}
     )

@@ -41,7 +41,7 @@ def zeta(curves: Sequence[Curve], style: MethodStyle) -> Figure:
             _panel(axes, curves[position], style)
         else:
             axes.set_axis_off()
-    figure.supylabel("ζ, signed root of twice the fall of the log-likelihood", fontsize=8.5)
+    figure.supylabel("ζ of the profile", fontsize=9)
     return figure
 
 

@@ -12,11 +12,12 @@ from ..figures.canvas import INK
 from ..figures.component import LIMIT, Curves, component, density, relative
 from ..figures.forest import Mark
 from ..material import Material, attempt, draws_of
-from ..numbers import fixed, interval, listing, p_value, significant
+from ..numbers import ABSENT, fixed, interval, listing, p_value, significant
 from ..scales import scale_of
 
 POINTS = 25  # of a profile
 FINE = 400  # of a drawn curve
+FEW_LEVELS = 30  # up to here the mixture of the boundary test is clearly conservative
 
 
 def variance(material: Material) -> list[Block]:
@@ -74,7 +75,7 @@ def _curves(material: Material, c: Component) -> tuple[Curves, list[str]]:
     marks = _marks(material, c)
     draws = _draws(material, c)
     missing = [] if draws is not None else ["posterior"]
-    grid = np.linspace(0.0, _upper(marks, draws), FINE)
+    grid = np.linspace(0.0, _upper(marks, draws, _profile_limit(material, c)), FINE)
     try:
         profile = _profile(material, c, grid[-1])
     except Exception as error:  # the figure stands without it and says so
@@ -98,11 +99,21 @@ def _marks(material: Material, c: Component) -> list[Mark]:
     return found
 
 
-def _upper(marks: list[Mark], draws: np.ndarray | None) -> float:
+def _profile_limit(material: Material, c: Component) -> float:
+    """Upper end of the profile interval, or 0: at a zero estimate the axis must reach it."""
+    try:
+        limits = material.profiles()[1].set_index("term")
+    except Exception:  # the figure says what it lacks
+        return 0.0
+    return float(limits.conf_high[datatree_name(c)])
+
+
+def _upper(marks: list[Mark], draws: np.ndarray | None, limit: float) -> float:
     """End of the axis: beyond the posterior's bulk and every estimate."""
     ends = [m.high for m in marks if np.isfinite(m.high) and m.high < 5 * max(m.estimate, 0.1)]
     ends += [1.3 * m.estimate for m in marks]
     ends += [] if draws is None else [float(np.quantile(draws, 0.998))]
+    ends += [1.3 * limit] if np.isfinite(limit) else []
     return 1.05 * max([*ends, 0.1])
 
 
@@ -245,10 +256,22 @@ def _tests(material: Material) -> list[Block]:
         ". Zero is the edge of what an SD can be, so under the hypothesis the estimate is zero in "
         "half of all samples: the reference is a mixture of chi-squares (with 0 degrees of freedom "
         "a point at zero), and the naive p-value, which ignores that, is too large.",
+        _with_few_levels(material),
     )
     columns = ("SD", "statistic", "reference", "p", "naive p")
     table = Table(columns, rows, caption, frozenset({1, 3, 4}))
     return [*([table] if rows else []), *remarks, *failures]
+
+
+def _with_few_levels(material: Material) -> str:
+    """Say that the mixture errs on the safe side with few levels, and what does not."""
+    if min(g.n_levels for g in material.model.design.groups) > FEW_LEVELS:
+        return ""
+    return (
+        " With few levels the estimate is zero in more than half of such samples, and the "
+        "mixture's p-value is too large as well; boundary_test(fit, group, bootstrap=500) gives "
+        "one by simulation."
+    )
 
 
 def _row(c: Component, test: Any) -> tuple[Text, ...]:
@@ -259,7 +282,7 @@ def _row(c: Component, test: Any) -> tuple[Text, ...]:
     return (
         Code(datatree_name(c)),
         significant(test.statistic, 4),
-        mixture,
+        mixture or ABSENT,
         p_value(test.p_value).removeprefix("p ").removeprefix("= "),
         p_value(test.p_naive).removeprefix("p ").removeprefix("= "),
     )
