@@ -47,6 +47,7 @@ _HOME = {
             "Gamma",
             "LogNormal",
             "Uniform",
+            "UniformShrinkage",
             "InverseGamma",
             "LKJ",
             "Flat",

@@ -416,7 +416,7 @@ def _print_design(console: "Console", model: "GLMM") -> None:
 def _print_priors(console: "Console", model: "GLMM") -> None:
     """Print the table of priors with their 95 % ranges."""
     table = model.priors_table()
-    columns = [c for c in ("parameter", "prior", "range_low", "range_high", "why") if c in table]
+    columns = ["parameter", "prior", "range_low", "range_high", "means", "why"]
     rows = [[_cell(value) for value in row] for row in table[columns].itertuples(index=False)]
     _print_table(console, [c.replace("range_", "95 % ") for c in columns], rows)
 

@@ -28,6 +28,7 @@ from bayes_glmm.priors import (
     Priors,
     StudentT,
     Uniform,
+    UniformShrinkage,
     resolve_priors,
 )
 from bayes_glmm.priors.correlations import cholesky_factor, pairs
@@ -50,6 +51,7 @@ TWINS = [
     (LogNormal(-0.5, 0.8), stats.lognorm(0.8, 0, np.exp(-0.5))),
     (InverseGamma(2, 1.5), stats.invgamma(2, 0, 1.5)),
     (InverseGamma(3, 1.5, on="value"), stats.invgamma(3, 0, 1.5)),
+    (UniformShrinkage(2.5), stats.betaprime(1, 1, 0, 1 / 2.5)),
 ]
 PROBABILITIES = np.array([0.001, 0.02, 0.3, 0.5, 0.77, 0.98, 0.999])
 each_prior = pytest.mark.parametrize(("prior", "twin"), TWINS, ids=lambda p: str(p)[:40])
@@ -162,6 +164,12 @@ def test_pymc_has_the_same_log_density(prior, twin, pymc):
     x = quantiles(prior, twin)
     as_float64 = {key: np.float64(value) for key, value in parameters.items()}
     ours = prior.logpdf(np.sqrt(x)) - np.log(2 * np.sqrt(x)) if "var" in prior.stated_on else None
+    if isinstance(prior, UniformShrinkage):  # a formula of a uniform variable
+        unit = prior.cdf(np.sqrt(x))
+        np.testing.assert_allclose(prior.quantile_of(unit), x, rtol=1e-9)
+        slope = prior.weight * (1 + prior.weight * x) ** -2  # d unit / d variance
+        np.testing.assert_allclose(ours, np.log(slope), rtol=0, atol=1e-12)
+        return
     logp = pymc.logp(getattr(pymc, name).dist(**as_float64), x)
     difference = logp.eval(mode="FAST_COMPILE") - (prior.logpdf(x) if ours is None else ours)
     assert np.ptp(difference) < 1e-12  # a dozen roundings of numbers below 20
@@ -506,3 +514,58 @@ def test_improper_priors_pass_where_they_are_allowed():
     assert resolve().proper
     with pytest.raises(ValueError, match=r"allow_improper='yes'\) must be True or False"):
         Priors(allow_improper="yes")  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("ratio", "df", "shape", "rate"),
+    [(10, 1, 0.5, 0.0164), (10, 2, 1, 0.2864), (2, 1, 0.5, 0.0015), (2, 2, 1, 0.0260)],
+)
+def test_inverse_gamma_from_a_range_of_odds_ratios(ratio, df, shape, rate):
+    """Fong, Rue & Wakefield's (2010) choices, to the printed digits; and what they mean."""
+    prior = InverseGamma.from_odds_ratio(ratio, df)
+    assert prior.shape == shape
+    assert prior.scale == pytest.approx(rate, abs=5e-5)
+    variance = integrate.quad(
+        lambda p: stats.norm.cdf(np.log(ratio) / prior.ppf(p)), 0, 1, epsabs=1e-9, limit=400
+    )[0]
+    assert variance == pytest.approx(0.975, abs=1e-6)
+    with pytest.raises(ValueError, match="ratio above 1"):
+        InverseGamma.from_odds_ratio(0.5)
+
+
+def test_uniform_shrinkage_takes_its_weight_from_the_data():
+    """Balanced binary data, no columns: w = n p (1 - p), the information of one group."""
+    d = design()
+    block = SimpleNamespace(
+        group="herd", columns=("Intercept",), Z=d.X[:, :1], blocks=((0,),),
+        index=np.arange(40) % 8, n_levels=8,
+    )  # fmt: skip
+    given = dict(
+        y=np.arange(40) % 4 // 3 * 1.0, X=d.X[:, :1], terms=("Intercept",), groups=(block,)
+    )
+    found = resolve(Priors(sd=UniformShrinkage()), "bernoulli", **given)
+    (prior,) = found.sd["herd"]
+    assert prior.weight == pytest.approx(5 * 0.25 * 0.75, rel=1e-9)
+    row = found.table().set_index("parameter").loc["sd_herd[Intercept]"]
+    assert "taken from the data" in row.why
+    with pytest.raises(ValueError, match="takes its weight from a model's data"):
+        UniformShrinkage().ppf(0.5)
+    with pytest.raises(ValueError, match="must be positive and finite"):
+        UniformShrinkage(0)
+
+
+def test_table_says_what_a_standard_deviation_means():
+    d = design()
+    table = resolve(Priors(sd=HalfNormal(1)), "bernoulli", y=d.y % 2).table()
+    row = table.set_index("parameter").loc["sd_year[Intercept]"]
+    low, high = stats.halfnorm.ppf([0.025, 0.975])
+    apart = stats.norm.ppf(0.975) - stats.norm.ppf(0.025)
+    np.testing.assert_allclose(
+        [row.ratio_low, row.ratio_high], np.exp(apart * np.array([low, high]))
+    )
+    np.testing.assert_allclose(row.icc_high, high**2 / (high**2 + np.pi**2 / 3))
+    assert row.means == "odds ratio of a high to a low group 1.13 to 6.5e+03, ICC 0.0003 to 0.6"
+    slope = table.set_index("parameter").loc["sd_herd[x]"]
+    assert np.isnan(slope.icc_high)
+    assert slope.ratio_high == pytest.approx(row.ratio_high)
+    assert table.set_index("parameter").loc["beta[x]", "means"] == ""

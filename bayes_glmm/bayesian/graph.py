@@ -25,6 +25,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from ..priors.correlations import cholesky_rows, pairs
+from ..priors.deviations import UniformShrinkage
 from ..propriety import require_posterior
 from .bind import quantity
 
@@ -251,6 +252,8 @@ def _draw(name: str, prior) -> Any:
         return _improper(name, prior)
     kind, values = prior.pymc
     variable = getattr(pm, kind)(name, **{key: np.float64(v) for key, v in values.items()})
+    if isinstance(prior, UniformShrinkage):
+        variable = prior.quantile_of(variable)
     return pt.sqrt(variable) if prior.stated_on == "variance" else variable
 
 

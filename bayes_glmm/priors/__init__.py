@@ -18,6 +18,7 @@ from .deviations import (
     InverseGamma,
     LogNormal,
     Power,
+    UniformShrinkage,
 )
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "ResolvedPriors",
     "StudentT",
     "Uniform",
+    "UniformShrinkage",
     "resolve_priors",
 ]

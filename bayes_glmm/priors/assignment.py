@@ -43,7 +43,8 @@ import numpy as np
 from .base import ImproperPriorError, Prior
 from .coefficients import Flat, Normal, Uniform
 from .correlations import LKJ
-from .deviations import HalfStudentT, InverseGamma
+from .deviations import HalfStudentT, InverseGamma, UniformShrinkage
+from .implied import high_to_low, in_words, intraclass
 
 REASON = {
     "coefficient": "where the data are separated a flat coefficient has no posterior",
@@ -113,6 +114,12 @@ class Priors:
                 )
 
 
+COLUMNS = [
+    *("parameter", "prior", "scale", "default", "range_low", "range_high", "why"),
+    *("ratio_low", "ratio_high", "icc_low", "icc_high", "means"),
+]
+
+
 class Assigned(NamedTuple):
     """One row of the table of priors: a parameter, its prior, and why that one."""
 
@@ -122,14 +129,22 @@ class Assigned(NamedTuple):
     why: str
     dimension: int = 2  # of the correlation matrix
 
-    def as_row(self) -> tuple:
-        """``(parameter, prior, scale, default, range_low, range_high, why)``."""
+    def as_row(self, link: str) -> tuple:
+        """Give the row of ``COLUMNS``."""
         extra = (self.dimension,) if isinstance(self.prior, LKJ) else ()
         low = high = np.nan  # an improper prior has no range
         if self.prior.proper:
             low, high = (float(self.prior.ppf(q, *extra)) for q in (0.025, 0.975))
         scale = "variance" if self.prior.stated_on == "variance" else self._scale
-        return (self.parameter, self.prior.describe(), scale, self.default, low, high, self.why)
+        means: tuple = (np.nan, np.nan, np.nan, np.nan, "")
+        if self.parameter.startswith("sd_") and self.prior.proper:
+            pair = np.array([low, high])
+            intercept = self.parameter.endswith("[Intercept]")
+            shares = intraclass(pair, link if intercept else "")
+            words = in_words(low, high, link, intercept)
+            means = (*high_to_low(pair, link), *shares, words)
+        name = self.prior.describe()
+        return (self.parameter, name, scale, self.default, low, high, self.why, *means)
 
     @property
     def _scale(self) -> str:
@@ -151,6 +166,7 @@ class ResolvedPriors:
     corr: dict[str, LKJ | None]
     dispersion: Prior | None
     assigned: tuple[Assigned, ...]
+    link: str = ""
 
     @property
     def proper(self) -> bool:
@@ -162,12 +178,15 @@ class ResolvedPriors:
 
         ``scale`` is where the density is stated; ``range_low`` and ``range_high`` are the
         2.5 % and 97.5 % quantiles of the parameter itself (a standard deviation, not a
-        variance).
+        variance). For the standard deviations of random effects, ``ratio_low`` and
+        ``ratio_high`` say what these mean as the odds ratio (ratio of means, of hazards) of a
+        group at the 97.5 % quantile of the groups to one at the 2.5 % quantile, per unit of the
+        column; ``icc_low`` and ``icc_high`` as the intraclass correlation of the latent
+        variables, for random intercepts; ``means`` is both in words. NaN where a link has none.
         """
         import pandas as pd
 
-        columns = ["parameter", "prior", "scale", "default", "range_low", "range_high", "why"]
-        return pd.DataFrame([row.as_row() for row in self.assigned], columns=columns)
+        return pd.DataFrame([row.as_row(self.link) for row in self.assigned], columns=COLUMNS)
 
 
 def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPriors:
@@ -187,6 +206,8 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
     units = _response_units(design, link)
     beta = _coefficients(chosen, design, link, units)
     sd = {block.group: _deviations(chosen, block, units) for block in design.groups}
+    sd = {g: [_from_data(row, k, g, design, family, link) for k, row in enumerate(found)]
+          for g, found in sd.items()}  # fmt: skip
     corr = {block.group: _correlations(chosen, block) for block in design.groups}
     dispersion = _dispersion(chosen, design, family) if family.has_dispersion else []
     rows = [*beta]
@@ -198,6 +219,7 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
         corr={group: _lkj(found) for group, found in corr.items()},
         dispersion=dispersion[0].prior if dispersion else None,
         assigned=(*rows, *dispersion),
+        link=link.name,
     )
 
 
@@ -364,6 +386,29 @@ def _deviations(chosen: Priors, block, units: _Units) -> list[Assigned]:
         name = f"sd_{block.group}[{column}]"
         rows.append(_assign(name, "sd", options, default, why, chosen.allow_improper))
     return rows
+
+
+def _from_data(row: Assigned, column: int, group: str, design, family, link) -> Assigned:
+    """Give a uniform-shrinkage prior the weight that the data say, and say so."""
+    if not isinstance(row.prior, UniformShrinkage) or row.prior.weight is not None:
+        return row
+    from ..numerics.bind import bind_numpy
+    from ..numerics.groups import Rows
+    from ..numerics.irls import expected_weights, fit_glm
+
+    bound = bind_numpy(family, link)
+    rows = Rows(design.y, design.trials, design.offset, design.X)
+    found = fit_glm(bound, rows)
+    weights = expected_weights(bound, found.eta, design.trials, found.dispersion)
+    block = next(b for b in design.groups if b.group == group)
+    typical = float(weights @ block.Z[:, column] ** 2) / block.n_levels
+    if not typical > 1e-8:
+        raise ValueError(
+            f"UniformShrinkage() of {row.parameter} finds no information in the fit without "
+            "random effects, as where the data are separated: give it a weight, or another prior."
+        )
+    why = "chosen; its weight is taken from the data (empirical Bayes)"
+    return row._replace(prior=UniformShrinkage(typical), why=why)
 
 
 def _correlations(chosen: Priors, block) -> list[Assigned]:

@@ -1,7 +1,7 @@
 """Priors on the positive line, for standard deviations; each states its scale."""
 
 from dataclasses import dataclass
-from math import isfinite, lgamma, log, pi, sqrt
+from math import inf, isfinite, lgamma, log, pi, sqrt
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -313,6 +313,30 @@ class InverseGamma(Prior):
     def _logkernel(self, x, log=np.log):
         return -(self.shape + 1.0) * log(x) - self.scale / x
 
+    @classmethod
+    def from_odds_ratio(cls, ratio: float, df: float = 1.0) -> "InverseGamma":
+        """Elicit the prior of a variance from the range of the odds ratios of groups.
+
+        With ``1 / sd^2 ~ Gamma(df / 2, rate=b)`` the effect of a group is Student-t with ``df``
+        degrees of freedom, and its odds ratio ``exp(effect)`` lies between ``1 / ratio`` and
+        ``ratio`` with probability .95 for ``b = df log(ratio)^2 / (2 t^2)``, ``t`` the 97.5 %
+        quantile (Fong, Rue & Wakefield 2010). The same holds of ratios of means, log link.
+
+        Parameters
+        ----------
+        ratio
+            Upper end of the range, above 1.
+        df
+            Degrees of freedom; 1 is a Cauchy effect, the widest tail in use.
+        """
+        if not (ratio > 1 and isfinite(ratio) and 0 < df < inf):
+            raise ValueError(
+                f"from_odds_ratio(ratio={ratio!r}, df={df!r}) needs a finite ratio above 1 and "
+                "positive finite degrees of freedom."
+            )
+        t = float(stdtrit(df, 0.975))
+        return cls(0.5 * df, df * log(ratio) ** 2 / (2.0 * t * t))
+
     def _logpdf(self, x):
         constant = self.shape * log(self.scale) - lgamma(self.shape)
         density = constant - (self.shape + 1.0) * np.log(x) - self.scale / x
@@ -359,3 +383,68 @@ class Power(Prior):
 
     def _logkernel(self, x, log=np.log):
         return -self.k * log(x)
+
+
+@dataclass(frozen=True)
+class UniformShrinkage(Prior):
+    """Uniform-shrinkage prior of a variance (Natarajan & Kass 2000).
+
+    The shrinkage ``1 / (1 + weight sd^2)`` of a typical group towards the mean is uniform on
+    (0, 1): density ``weight (1 + weight sd^2)^-2`` of the variance above zero, median of the SD
+    ``weight^-1/2``. Proper, without moments.
+
+    ``weight`` is the information that the data of a typical group hold about its effect. None
+    takes it from the data, as the mean over the groups of ``sum_j w_j z_j^2`` with the weights
+    of the fit without random effects: the prior then depends on the response (an empirical
+    Bayes prior), and the table of priors says so.
+    """
+
+    roles: ClassVar = SD
+    weight: float | None = None
+    stated_on: ClassVar = "variance"  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that is not positive and finite."""
+        if self.weight is None:
+            return
+        if isinstance(self.weight, bool) or not 0 < self.weight < inf:
+            raise ValueError(
+                f"UniformShrinkage(weight={self.weight!r}) must be positive and finite."
+            )
+        object.__setattr__(self, "weight", float(self.weight))
+
+    @property
+    def tail(self) -> float:
+        """3."""
+        return 3.0
+
+    @property
+    def origin(self) -> float:
+        """1: the density of the variance is finite at zero."""
+        return 1.0
+
+    @property
+    def _information(self) -> float:
+        if self.weight is None:
+            raise ValueError(
+                "UniformShrinkage() takes its weight from a model's data: give it to a model's "
+                "priors, or a weight."
+            )
+        return self.weight
+
+    def _logpdf(self, x):
+        w = self._information
+        return log(w) - 2.0 * np.log1p(w * x)
+
+    def _cdf(self, x):
+        return 1.0 - 1.0 / (1.0 + self._information * x)
+
+    def _ppf(self, q):
+        return q / ((1.0 - q) * self._information)
+
+    def quantile_of(self, unit):
+        """Variance at a probability, as a formula of any symbols: for the graph."""
+        return self._ppf(unit)
+
+    def _pymc(self):
+        return "Uniform", {"lower": 0.0, "upper": 1.0}
