@@ -153,3 +153,10 @@ def test_the_salamander_data_are_three_balanced_experiments(monkeypatch):
     }
     assert frame["female"].nunique() == frame["male"].nunique() == 60
     assert (frame.groupby("female", observed=True).size() == 6).all()
+
+
+def test_the_simulated_data_set_is_as_its_program_draws_it():
+    from studies.ten_clusters import FILE, simulate
+
+    written = pd.read_csv(FILE)
+    pd.testing.assert_frame_equal(simulate(), written, rtol=1e-15)
