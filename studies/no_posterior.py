@@ -356,8 +356,8 @@ def not_noticed(model, draws: int) -> Section:
         ),
         Paragraph(
             "For the ten clusters zero is nearer, and the chains fall at once. Which of the two "
-            "one sees is a matter of the data and of the length of the run, not of whether there is a "
-            "posterior: there is none in either."
+            "one sees is a matter of the data and of the length of the run, not of whether there "
+            "is a posterior: there is none in either."
         ),
     ]
     return Section("sampler", "A sampler that does not notice", [*words, picture, table, truth])
