@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.special import log_expit
 
 import bayes_glmm as bg
@@ -241,3 +242,116 @@ def test_sweep_has_no_contradiction():
     table = sweep(200, seed=2)
     assert contradictions(table).empty
     assert (table.numerically != "not decided").mean() > 0.8
+
+
+# ---- the steps of the derivations that are particular to a family
+
+
+def counts(**options):
+    frame = pd.DataFrame({"y": [0, 3, 0, 0, 2, 1, 0, 0, 0, 4], "g": np.repeat(list("abcde"), 2)})
+    frame["n"] = 4
+    priors = bg.Priors(allow_improper=True, intercept=bg.Flat(), **options.pop("priors", {}))
+    formula = "p(y, n) ~ 1 + (1 | g)" if options["family"] == "beta_binomial" else "y ~ 1 + (1 | g)"
+    return bg.check_propriety(bg.GLMM(formula, frame, priors=priors, **options))
+
+
+def test_negative_binomial_of_unknown_size_is_decided_only_with_inverse_moments():
+    bad = {"dispersion": bg.HalfNormal(1), "sd": bg.HalfNormal(1)}
+    found = counts(family="negative_binomial", priors=bad)
+    assert (found.verdict, "power of the linear predictor" in found.rule) == ("unknown", True)
+    good = {"dispersion": bg.LogNormal(0, 1), "sd": bg.HalfNormal(1)}
+    assert counts(family="negative_binomial", priors=good).verdict == "proper"
+    many = {"dispersion": bg.Gamma(6, 1), "sd": bg.Flat()}  # E theta^-5 exists; the rank is 5
+    assert counts(family="negative_binomial", priors=many).verdict == "proper"
+    few = {"dispersion": bg.Gamma(5, 1), "sd": bg.Flat()}
+    assert counts(family="negative_binomial", priors=few).verdict == "unknown"
+    assert counts(family="negative_binomial1", priors=bad).verdict == "unknown"
+    improper = {"dispersion": bg.Power(1), "sd": bg.HalfNormal(1)}
+    assert counts(family="negative_binomial", priors=improper).verdict == "unknown"
+
+
+def test_a_zero_count_of_unknown_size_falls_as_a_power():
+    """E (1 + mu / theta)^-theta under a half-normal theta is about 1 / eta, not exponential."""
+    theta = np.exp(np.linspace(-16, 3, 20001))
+    weight = np.sqrt(2 / np.pi) * np.exp(-0.5 * theta**2) * theta  # d theta = theta d log theta
+    eta = np.array([400.0, 800.0])
+    chance = [np.sum(weight * np.exp(-theta * (e - np.log(theta)))) for e in eta]
+    # the next factor is log(eta)-slow: (eta + log eta)^-1
+    assert np.log(chance[1] / chance[0]) / np.log(2) == pytest.approx(-1, abs=0.03)
+
+
+@pytest.mark.parametrize("total", [1e-3, 0.1, 1.0, 30.0, 1e4])
+def test_a_beta_binomial_count_inside_is_bounded_by_its_mean(total):
+    """P(y) <= n mu for y > 0 and <= n (1 - mu) for y < n, whatever a + b: exponential tails."""
+    mu = 1 / (1 + np.exp(-np.linspace(-30, 30, 61)))
+    mu = np.clip(mu, 1e-12, 1 - 1e-12)
+    for y in range(5):
+        chance = stats.betabinom.pmf(y, 4, total * mu, total * (1 - mu))
+        # pmf and the bound round at 1e-12 where 1 - mu does
+        assert y == 0 or np.all(chance <= 4 * mu * (1 + 1e-6) + 1e-12)
+        assert y == 4 or np.all(chance <= 4 * (1 - mu) * (1 + 1e-6) + 1e-12)
+    dispersed = {"dispersion": bg.HalfNormal(1), "sd": bg.Flat()}
+    assert counts(family="beta_binomial", priors=dispersed).verdict == "proper"
+
+
+@pytest.mark.parametrize("shape", [0.05, 1.0, 40.0])
+def test_a_gamma_density_integrates_over_the_linear_predictor_to_one_over_y(shape):
+    eta = np.linspace(-60, 400, 400_001)
+    density = stats.gamma.pdf(2.5, shape, scale=np.exp(eta) / shape)
+    # the right end of shape 0.05 is exp(-20) of the whole
+    assert np.sum(density) * (eta[1] - eta[0]) == pytest.approx(1 / 2.5, rel=1e-5)
+
+
+def test_gamma_responses():
+    frame = pd.DataFrame({"y": [0.5, 3, 1, 2, 2.5, 1.2], "g": list("aabbcc")})
+
+    def verdict(sd, link="log"):
+        priors = bg.Priors(intercept=bg.Flat(), sd=sd, allow_improper=True)
+        m = bg.GLMM("y ~ 1 + (1 | g)", frame, family="gamma", link=link, priors=priors)
+        return bg.check_propriety(m).verdict
+
+    assert verdict(bg.HalfCauchy(1)) == "proper"
+    assert verdict(bg.Flat()) == "unknown"
+    assert verdict(bg.Power(-3)) == "improper"
+    assert verdict(bg.HalfNormal(1), "inverse") == "unknown"
+
+
+def test_links_with_tails_of_a_power_are_not_decided():
+    design = small([MIXED] * 4)
+    frame = pd.DataFrame(design.columns)
+    priors = bg.Priors(intercept=bg.Flat(), sd=bg.HalfNormal(1), allow_improper=True)
+    m = bg.GLMM("s ~ 1 + (1 | g)", frame, family="bernoulli", link="cauchit", priors=priors)
+    assert bg.check_propriety(m).verdict == "unknown"
+    assert bg.check_propriety(m.with_priors(bg.Priors())).verdict == "proper"
+
+
+def test_a_count_holds_eta_under_the_square_root():
+    """mu = eta^2: a zero count keeps eta near zero, so that the flat intercept is held."""
+    frame = pd.DataFrame({"y": [0, 0, 0, 0], "g": list("aabb")})
+    priors = bg.Priors(intercept=bg.Flat(), sd=bg.HalfNormal(1), allow_improper=True)
+    for link, verdict in (("sqrt", "proper"), ("log", "improper")):
+        m = bg.GLMM("y ~ 1 + (1 | g)", frame, family="poisson", link=link, priors=priors)
+        assert bg.check_propriety(m).verdict == verdict
+
+
+def test_the_restricted_likelihood_falls_with_the_power_of_the_rank():
+    """Gaussian, one factor, flat mean: d log L / d log sd -> -(q - 1), integrated over sd_e."""
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=(4, 3))
+    between, within = 3 * np.var(y.mean(1)) * 4, np.sum((y - y.mean(1, keepdims=True)) ** 2)
+
+    def log_integral(s):
+        e = np.exp(np.linspace(-4, 3, 2001))  # residual SD under a half-normal prior
+        b = e**2 + 3 * s**2
+        value = -8 * np.log(e) - within / (2 * e**2) - 1.5 * np.log(b) - between / (2 * b)
+        return np.log(np.sum(np.exp(value - 0.5 * e**2) * e))
+
+    slope_far = (log_integral(2000.0) - log_integral(1000.0)) / np.log(2)
+    assert slope_far == pytest.approx(-3, abs=1e-3)
+    frame = pd.DataFrame({"y": y.ravel(), "g": np.repeat(list("abcd"), 3)})
+    for k, exists in ((-1.9, True), (-2.0, False)):  # alpha + 3 > 1
+        priors = bg.Priors(intercept=bg.Flat(), sd=bg.Power(k), allow_improper=True)
+        m = bg.GLMM("y ~ 1 + (1 | g)", frame, family="gaussian", priors=priors)
+        report = bg.check_propriety(m)
+        assert report.verdict == ("proper" if exists else "improper")
+        assert (report.kappa, report.p) == (4, 1)
