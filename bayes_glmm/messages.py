@@ -72,6 +72,12 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "Drop the correlation with (… || group) or the smaller effect, compare by anova(), or "
         "use a Bayesian fit whose prior keeps the correlation inside.",
     ),
+    "dispersion-at-limit": (
+        "note",
+        "The dispersion is at the limit where the {family} family is the {simpler}.",
+        "The responses vary no more, given the random effects, than the {simpler} produces.",
+        "The estimates are those of family='{simpler}'; the dispersion has no standard error.",
+    ),
     "variance-without-limit": (
         "warning",
         "The log-likelihood falls by only {fall:.2f} when all coefficients and standard "

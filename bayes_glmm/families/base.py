@@ -107,6 +107,8 @@ class Family(_Singleton):
     # has it as a free factor
     dispersion_is_scale: ClassVar[bool] = False
     dispersion_name: ClassVar[str] = ""  # what `dispersion` is, in words
+    # the family that this one becomes as the log dispersion goes to +inf (1) or -inf (-1)
+    limit: ClassVar[tuple[str, int] | None] = None
     has_trials: ClassVar[bool] = False
     support: ClassVar[Interval]
     pymc: ClassVar[tuple[str, dict[str, str]]]  # distribution, parameter -> quantity

@@ -23,6 +23,7 @@ class BetaBinomial(Binomial):
     name: ClassVar = "beta_binomial"
     has_dispersion: ClassVar = True
     dispersion_name: ClassVar = "a + b of the beta distribution"
+    limit: ClassVar = ("binomial", 1)
     pymc: ClassVar = (
         "BetaBinomial",
         {"n": "trials", "alpha": "dispersion * mean", "beta": "dispersion * complement"},

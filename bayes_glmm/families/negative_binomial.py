@@ -23,6 +23,7 @@ class NegativeBinomial(Family):
     parts: ClassVar = ("log_inverse",)
     has_dispersion: ClassVar = True
     dispersion_name: ClassVar = "size theta, Var = mu + mu²/theta"
+    limit: ClassVar = ("poisson", 1)
     support: ClassVar = Interval(0, inf, closed_low=True, integer=True)
     pymc: ClassVar = ("NegativeBinomial", {"mu": "mean", "alpha": "dispersion"})
     latex: ClassVar = r"\mathrm{NB}(\mu_i, \mu_i + \mu_i^2 / \phi)"
@@ -104,6 +105,7 @@ class NegativeBinomial1(NegativeBinomial):
 
     name: ClassVar = "negative_binomial1"
     dispersion_name: ClassVar = "excess variance phi, Var = mu (1 + phi)"
+    limit: ClassVar = ("poisson", -1)
     pymc: ClassVar = ("NegativeBinomial", {"mu": "mean", "alpha": "mean / dispersion"})
     latex: ClassVar = r"\mathrm{NB}(\mu_i, \mu_i (1 + \phi))"
 

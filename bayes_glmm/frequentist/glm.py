@@ -12,6 +12,8 @@ from ..numerics.groups import Rows
 from ..numerics.irls import expected_weights, fit_glm
 from ..numerics.optimise import inverse_of
 
+FAR = 16.0  # log dispersion beyond which the family is its limit to the last digits shown
+
 
 def fit(model, method) -> Fit:
     """Fit the fixed part of a model; random terms are left out, with a message.
@@ -29,9 +31,13 @@ def fit(model, method) -> Fit:
     rows = Rows(design.y, design.trials, design.offset, design.X)
     setup = perf_counter() - started
     optimum = fit_glm(bound, rows)
-    joint_cov, singular = covariance(information_of(bound, rows, optimum))
+    information = information_of(bound, rows, optimum)
+    limit = at_limit(family, optimum)
+    joint_cov, singular = covariance(information[: design.p, : design.p] if limit else information)
+    if limit:  # the simpler family's information, and none of the dispersion
+        joint_cov = np.pad(joint_cov, (0, 1), constant_values=np.nan)
     vcov = joint_cov[: design.p, : design.p]
-    messages = [*ignored(design, method), *singular]
+    messages = [*ignored(design, method), *limit, *singular]
     if not optimum.converged:
         reason = f"{optimum.iterations} iterations were not enough"
         messages.append(message("not-converged", reason=reason))
@@ -52,6 +58,16 @@ def fit(model, method) -> Fit:
         joint_cov=joint_cov,
         details={"iterations": optimum.iterations},
     )
+
+
+def at_limit(family, optimum) -> list:
+    """Say that the dispersion ran to where the family is a simpler one, if it did."""
+    if family.limit is None:
+        return []
+    simpler, direction = family.limit
+    if direction * np.log(optimum.dispersion) < FAR:
+        return []
+    return [message("dispersion-at-limit", family=family.name, simpler=simpler)]
 
 
 def information_of(bound, rows: Rows, optimum) -> np.ndarray:

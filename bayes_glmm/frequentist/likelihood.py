@@ -22,6 +22,7 @@ from ..numerics.threads import one_blas_thread
 
 MANY_EFFECTS = 1500  # beside the largest factor's: from here on BLAS may use its threads
 ZERO_GAIN = 1e-7  # log-likelihood given up by setting a variance to zero
+AT_LIMIT = 23.0  # log dispersion that stands for its limit: there a family is the simpler one
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,8 @@ class Maximum:
         ``(factor, column)`` of the standard deviations that are zero.
     proper
         Whether the information is positive definite.
+    dispersion_at_limit
+        Whether the dispersion is held where the family is the simpler one, ``family.limit``.
     """
 
     x: np.ndarray
@@ -48,6 +51,7 @@ class Maximum:
     optimum: Optimum
     zero: tuple[tuple[int, int], ...]
     proper: bool
+    dispersion_at_limit: bool = False
 
     @property
     def loglik(self) -> float:
@@ -199,6 +203,10 @@ class Likelihood:
         spread = self.start[1] if inverse is None else self._spread(inverse)
         free = np.setdiff1d(np.arange(len(x)), np.asarray(fixed, int))
         optimum, covariance, x = self._search(x, spread, free)
+        simpler = self._at_the_limit(x, optimum, free)
+        if simpler is not None:
+            free = free[free != len(x) - 1]
+            optimum, covariance, x = self._search(simpler, spread, free)
         zero: tuple[tuple[int, int], ...] = ()
         inside = free
         for _ in range(3):
@@ -217,7 +225,16 @@ class Likelihood:
                 continue
             zero, inside = (), free
             optimum, covariance, x = self._search(better, spread, free)
-        return self._maximum(x, optimum, covariance, zero, free)
+        maximum = self._maximum(x, optimum, covariance, zero, free)
+        return replace(maximum, dispersion_at_limit=simpler is not None)
+
+    def _at_the_limit(self, x, optimum: Optimum, free) -> np.ndarray | None:
+        """Move the dispersion to the family's limit, if no log-likelihood is lost by it."""
+        if self.family.limit is None or len(x) - 1 not in free:
+            return None
+        moved = x.copy()
+        moved[-1] = AT_LIMIT * self.family.limit[1]
+        return moved if self.marginal(moved)[0] >= optimum.value - ZERO_GAIN else None
 
     def _spread(self, inverse: np.ndarray) -> np.ndarray:
         """Carry an approximate inverse information inside; what it does not know is the start's."""

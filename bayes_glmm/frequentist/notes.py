@@ -17,6 +17,7 @@ def notes_on(model, likelihood: Likelihood, maximum: Maximum, variance: Variance
         *few_levels(model),
         *not_identified(model),
         *on_the_boundary(variance),
+        *at_the_limit(model, maximum),
         *without_limit(likelihood, maximum),
         *of_the_search(maximum),
     ]
@@ -53,6 +54,14 @@ def on_the_boundary(variance: Variance) -> list[Message]:
             pair = f"{c.term} and {c.term2} by {c.group}"
             notes.append(message("correlation-at-limit", component=pair, value=value))
     return notes
+
+
+def at_the_limit(model, maximum: Maximum) -> list[Message]:
+    """Tell whether the dispersion is where the family becomes a simpler one."""
+    if not maximum.dispersion_at_limit:
+        return []
+    f = model.family
+    return [message("dispersion-at-limit", family=f.name, simpler=f.limit[0])]
 
 
 def without_limit(likelihood: Likelihood, maximum: Maximum) -> list[Message]:

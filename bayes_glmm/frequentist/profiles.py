@@ -24,7 +24,7 @@ from ..fit import Component, Fit, Variance, datatree_name
 from ..methods import NotServedError
 from ..numerics.groups import Rows
 from ..numerics.optimise import bfgs
-from .likelihood import Likelihood
+from .likelihood import AT_LIMIT, Likelihood
 
 PRECISION = 1e-10  # Newton decrement of the inner searches: twice the error of a profile
 CLOSE = 1e-5  # of the end points, in standard errors (or distances, where those are less)
@@ -122,6 +122,7 @@ class Profile:
         self.kind = "coefficient" if k < p else components[k - p].kind
         self.coordinate = COORDINATES[self.kind]
         self.loglik = cast("float", fit.loglik)
+        self.has_limit = fit.model.family.limit is not None
         self.position, self.partner, self.first, self.below = k, -1, -1, []
         if self.kind == "dispersion":
             self.position = len(self.x) - 1
@@ -326,7 +327,10 @@ class Profile:
         """
         if self.kind == "corr":
             return float(np.cos(self._limit(-side, level)))
-        return float(self.coordinate.outside(self._limit(side, level)))
+        at = self._limit(side, level)
+        if self.kind == "dispersion" and self.has_limit and abs(at) >= AT_LIMIT:
+            return np.inf if at > 0 else 0.0  # the simpler family is within reach
+        return float(self.coordinate.outside(at))
 
     def _limit(self, side: int, level: float) -> float:
         """Give the end point in the coordinate; see ``limit``."""

@@ -104,3 +104,30 @@ def test_a_second_search_takes_over_and_says_so(monkeypatch):
     assert optimum.converged and optimum.first_failure
     maximum = SimpleNamespace(optimum=optimum, proper=True)
     assert [m.code for m in of_the_search(maximum)] == ["second-optimiser"]
+
+
+@pytest.mark.parametrize(
+    ("family", "simpler", "formula"),
+    [
+        ("negative_binomial", "poisson", "y ~ x + (1 | g)"),
+        ("negative_binomial1", "poisson", "y ~ x + (1 | g)"),
+        ("beta_binomial", "binomial", "p(y, n) ~ x + (1 | g)"),
+    ],
+)
+def test_a_dispersion_without_a_finite_estimate_gives_the_simpler_family(family, simpler, formula):
+    """Counts that vary less than the limit family allows: the likelihood rises to the limit."""
+    y = np.random.default_rng(7).permuted(np.tile([1, 2, 3, 2, 2], 20))
+    y[G < 4] += 1  # some variation between groups, so that the SD is not zero
+    fit, found = codes(formula, family, nodes=9, y=y, n=4)
+    plain, _ = codes(formula, simpler, nodes=9, y=y, n=4)
+    assert "dispersion-at-limit" in found and fit.converged
+    assert fit.loglik == pytest.approx(plain.loglik, abs=1e-6)
+    np.testing.assert_allclose(fit.beta, plain.beta, atol=1e-6)
+    np.testing.assert_allclose(fit.se(), plain.se(), rtol=1e-5)
+    assert np.isnan(fit.variance.std_error[-1])
+    low, high = fit.confint(method="profile").iloc[-1][["conf_low", "conf_high"]]
+    at_the_limit = low if family == "negative_binomial1" else high
+    assert at_the_limit == (0.0 if family == "negative_binomial1" else np.inf)
+    without = bg.GLMM(formula, ROWS.assign(y=y, n=4), family=family).fit("glm")
+    assert "dispersion-at-limit" in {m.code for m in without.messages}
+    assert np.isnan(without.variance.std_error[-1]) and np.all(np.isfinite(without.se()))

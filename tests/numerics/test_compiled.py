@@ -25,6 +25,27 @@ print("hits", sum(hits.values()), "folder", compiled.cache_folder())
 """
 
 
+# two families whose functions have the same names, with the links that both have
+MIX = """
+import numpy as np
+from bayes_glmm.families import FAMILIES, LINKS
+from bayes_glmm.numerics.bind import bind_numba, bind_numpy
+y, trials, eta = np.array([0.0, 2.0, 5.0]), np.full(3, 6.0), np.array([-0.4, 0.3, 1.1])
+for family, link in [("negative_binomial", "log"), ("negative_binomial1", "log"),
+                     ("negative_binomial", "sqrt"), ("beta_binomial", "loglog"),
+                     ("binomial", "loglog"), ("beta_binomial", "cauchit")]:
+    pair = FAMILIES[family], LINKS[link]
+    out = np.zeros((4, 3))
+    bind_numba(*pair).density(y, trials, eta, 2.5, 0, 3, out)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        exact = bind_numpy(*pair).log_density(y, trials, eta, 2.5)
+    for mine, theirs in zip(out, exact):
+        inside = np.isfinite(out[0])
+        np.testing.assert_allclose(mine[inside], (theirs + 0 * eta)[inside], rtol=1e-12, atol=1e-12)
+print("equal")
+"""
+
+
 def run(home: Path, temporary: Path, code: str = USE) -> str:
     """Run code in a fresh process with its own cache and temporary folders."""
     folders = {"XDG_CACHE_HOME": home, "HOME": home, "TMPDIR": temporary, "LOCALAPPDATA": home}
@@ -50,6 +71,14 @@ def test_compiled_code_is_kept_and_found_again(tmp_path):
     second = run(home, tmp_path)
     assert "compiling" not in second and "hits 1" in second
     assert str(home) in second
+
+
+def test_families_are_not_mixed_in_the_cache(tmp_path):
+    """The second process loads every family from disk and gets the right one each time."""
+    home = tmp_path / "home"
+    home.mkdir()
+    assert "equal" in run(home, tmp_path, MIX)
+    assert "equal" in run(home, tmp_path, MIX)
 
 
 def test_without_a_cache_folder_a_temporary_one_serves(tmp_path):
