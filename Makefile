@@ -18,7 +18,7 @@ help:
 	@echo "make report    install into $(VENV) and compare all methods on models/cbpp.toml"
 	@echo "make test      install and run the quick tests"
 	@echo "make test-all  the slow tests too"
-	@echo "make reports   write the report of every model file in models/"
+	@echo "make reports   write the report of every model file, and that on posteriors that do not exist"
 	@echo "make bench     time every method against its peers (benchmarks/README.md)"
 	@echo "make lint      ruff and pyright; make format lets ruff mend what it can"
 	@echo "make clean     remove $(VENV) and caches; reports stay"
@@ -28,6 +28,7 @@ report: $(INSTALLED)
 
 reports: $(INSTALLED)
 	@$(BIN)/bayes-glmm compare $(MODELS)
+	@$(BIN)/python -m studies.no_posterior
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest

@@ -108,11 +108,16 @@ def power(k: float, low: float = 0.0, high: float = np.inf):
     return lambda s: np.where((s >= low) & (s <= high), -k * np.log(s), -np.inf)
 
 
+def number(value: float) -> str:
+    """Three decimals, or two digits where these would be zeros."""
+    return f"{value:.3f}" if value >= 0.01 else f"{value:.1e}"
+
+
 def row(label: str, posterior: Posterior) -> tuple:
     """Mean, median, interval of sigma, and mean and SD of beta."""
     s = posterior.summary()
-    figures_of = (f"{s['mean']:.3f}", f"{s['median']:.3f}", f"{s['low']:.3f}–{s['high']:.3f}")
-    return (label, *figures_of, f"{s['beta']:.2f}", f"{s['beta_sd']:.2f}")
+    sizes = (number(s["mean"]), number(s["median"]), f"{number(s['low'])}–{number(s['high'])}")
+    return (label, *sizes, f"{s['beta']:.2f}", f"{s['beta_sd']:.2f}")
 
 
 COLUMNS = ("prior of the SD", "mean", "median", "95 % interval", "mean of beta", "SD of beta")

@@ -1,6 +1,6 @@
 """A sweep of random small designs and priors: verdicts against integrated likelihoods.
 
-Run ``python -m studies.propriety`` (about ten minutes); it writes ``studies/propriety.md``.
+Run ``python -m studies.propriety`` (about ten minutes); it writes ``studies/results/propriety.md``.
 Each case is a design of a few groups, a family, and priors. The package's verdict comes from
 linear programming; the number it is held against is the slope of the likelihood, integrated
 on grids by code that shares nothing with the package (``studies/tails.py``). A case in which
@@ -26,7 +26,7 @@ CASES = 1000
 SEED = 1
 ROUNDING = 0.3  # a slope further than this from an integer decides nothing
 NORMAL = 2.0
-OUT = Path(__file__).with_suffix(".md")
+OUT = Path(__file__).parent / "results" / "propriety.md"
 
 
 @dataclass(frozen=True, eq=False)

@@ -355,3 +355,35 @@ def test_the_restricted_likelihood_falls_with_the_power_of_the_rank():
         report = bg.check_propriety(m)
         assert report.verdict == ("proper" if exists else "improper")
         assert (report.kappa, report.p) == (4, 1)
+
+
+# four groups that hold intercept and slope, flat variances and coefficients: margins are
+# -4 + 8 - 2 = 2 for both effects at large, -2 + 5 - 2 = 1 for each alone, and along a generic
+# direction of the two -4 + 2 eta + 5 - 2 = 2 eta - 1, the smallest
+@pytest.mark.parametrize("eta", [0.3, 0.7, 0.9])
+def test_correlated_effects_leave_along_directions_that_no_coordinate_shows(eta):
+    """The restricted likelihood of four balanced groups is |A + D|^(-3/2): its far integral."""
+
+    def shell(s):
+        angle = np.linspace(0.4, 1.1, 41)
+        t = np.linspace(-40, 40, 8001)  # r = tanh t; dr = (1 - r^2) dt
+        one, two = s * np.cos(angle)[:, None], s * np.sin(angle)[:, None]
+        outside = 4 * np.exp(-2 * np.abs(t)) / (1 + np.exp(-2 * np.abs(t))) ** 2  # 1 - r^2
+        det = 1 + one**2 + two**2 + outside * (one * two) ** 2
+        return np.sum(s**2 * one * two * det**-1.5 * outside**eta)
+
+    slope_far = np.log(shell(2e5) / shell(1e5)) / np.log(2)
+    # the region of full rank adds s^-2, at these sizes at most s^-(2 - 2 eta + 1) of the whole
+    assert slope_far == pytest.approx(1 - 2 * eta, abs=0.01)
+
+    frame = pd.DataFrame(
+        {"s": 1, "n": 2, "x": np.tile([0.0, 1, 2], 4), "g": np.repeat(list("abcd"), 3)}
+    )
+    priors = bg.Priors(
+        intercept=bg.Flat(), beta=bg.Flat(), sd=bg.Power(-1), corr=bg.LKJ(eta), allow_improper=True
+    )
+    report = bg.check_propriety(
+        bg.GLMM("p(s, n) ~ x + (x | g)", frame, family="binomial", priors=priors)
+    )
+    assert report.verdict == ("improper" if eta <= 0.5 else "likely proper")
+    assert eta > 0.5 or "along a direction of the correlated effects" in report.rule

@@ -265,5 +265,6 @@ def _improper(name: str, prior) -> Any:
         value = distance if low == 0 else low + distance if np.isfinite(low) else high - distance
     else:
         value = pm.Flat(name)
-    pm.Potential(f"{name}_kernel", prior.log_kernel(value, pt.log))
+    kernel: Any = prior.log_kernel(value, pt.log)
+    pm.Potential(f"{name}_kernel", kernel)
     return value

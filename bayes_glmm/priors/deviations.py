@@ -401,7 +401,6 @@ class UniformShrinkage(Prior):
 
     roles: ClassVar = SD
     weight: float | None = None
-    stated_on: ClassVar = "variance"  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __post_init__(self) -> None:
         """Refuse a weight that is not positive and finite."""
@@ -422,6 +421,11 @@ class UniformShrinkage(Prior):
     def origin(self) -> float:
         """1: the density of the variance is finite at zero."""
         return 1.0
+
+    @property
+    def stated_on(self) -> str:
+        """The variance."""
+        return "variance"
 
     @property
     def _information(self) -> float:

@@ -212,9 +212,11 @@ def _too_many() -> ProprietyReport:
 
 
 def _exists(verdict: Verdict, spec: Specification, tails: list[Tail]) -> ProprietyReport:
-    tail = tails[0]
+    tail = next((t for t in tails if t.cone is not None), tails[0])
+    names = " and ".join((*tail.deviations, *tail.terms))
     how = (
-        "The posterior falls fast enough as the standard deviations go to infinity"
+        "The posterior falls fast enough in every direction: slowest as "
+        f"{names} {'go' if ' and ' in names else 'goes'} to infinity"
         f"{_arithmetic(spec, tail)}."
     )
     if verdict == "likely proper":
