@@ -238,3 +238,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "latin.toml").write_bytes('title = "größer"'.encode("latin-1"))
     refused(tmp_path / "latin.toml", "cannot be read as UTF-8 text")
     refused(tmp_path, "cannot be read")
+
+
+def test_improper_priors_are_allowed_by_a_key_and_survive_the_round_trip(write, tmp_path):
+    tables = '[priors]\nsd = "Uniform(0, 40)"\nallow_improper = true\n[priors.sd_for]\n'
+    tables += '"farm" = "Power(-1)"\n'
+    loaded = load_model(write(tables=tables))
+    assert loaded.priors.allow_improper
+    copy = tmp_path / "copy.toml"
+    copy.write_text(loaded.to_toml(), encoding="utf-8")
+    assert load_model(copy).priors == loaded.priors
+    refused(write(tables='[priors]\nallow_improper = "yes"\n'), r"must be True or False")

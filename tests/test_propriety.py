@@ -213,3 +213,11 @@ def test_gaussian_residual_with_a_growing_prior_needs_rows():
 
     assert verdict(3) == "proper"
     assert verdict(4) == "improper"
+
+
+def test_a_saved_fit_keeps_that_improper_priors_were_allowed(tmp_path):
+    m = groups([1, 0], [0, 1], [1, 1], intercept=bg.Flat(), sd=bg.Flat())
+    path = tmp_path / "fit.zip"
+    m.fit("glm").save(path)
+    assert bg.load_fit(path).model.stated == m.stated
+    assert bg.check_propriety(bg.load_fit(path).model).verdict == "improper"

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linprog
 
 TOLERANCE = 1e-9  # relative size of a singular value that counts as zero
 LARGEST = 1e6  # of a direction whose smallest step is one; beyond, rounding decides the program
@@ -116,6 +115,8 @@ def _interior(equal: Any, above: Any) -> tuple[np.ndarray, np.ndarray]:
     m, k = above.shape
     if m == 0:
         return np.zeros(k), np.zeros(0, bool)
+    from scipy.optimize import linprog  # most checks are decided without it: a quarter second
+
     solution: Any = linprog(
         np.r_[np.zeros(k), -np.ones(m)],
         A_ub=sparse.hstack([-above, sparse.eye_array(m)], format="csr"),

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 from scipy.linalg import null_space
-from scipy.optimize import linprog
 from scipy.special import expit
 
 from ..messages import Message, message
@@ -103,6 +102,8 @@ def _maximum_exists(cone: np.ndarray, tolerance: float = 1e-8) -> bool:
 
 def _ray(cone: np.ndarray) -> np.ndarray | None:
     """Solve ``max sum t, cone w >= t, 0 <= t <= 1``; a ray has some ``t`` at 1."""
+    from scipy.optimize import linprog  # most models need none: a quarter second
+
     m, k = cone.shape
     solution = linprog(
         np.r_[np.zeros(k), -np.ones(m)],
