@@ -5,6 +5,7 @@ is made, and bad input is refused here, so that no method checks data again.
 """
 
 from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal
 
@@ -117,6 +118,11 @@ class GLMM:
         family = get_family(family)
         return self._with(family=family, link=get_link(link, family))
 
+    @cached_property
+    def _separation(self) -> tuple[Message, ...]:
+        """Directions in which the fixed-effects likelihood has no maximum, sought once."""
+        return import_module("bayes_glmm.propriety").separation_messages(self)
+
     def fit(self, method: str | Method = "nuts") -> Fit:
         """Fit the model.
 
@@ -135,7 +141,7 @@ class GLMM:
         """
         method = get_method(method)
         fit = method.load()(self, method)
-        return replace(fit, messages=(*self.messages, *separation(self), *fit.messages))
+        return replace(fit, messages=(*self.messages, *self._separation, *fit.messages))
 
     def priors_table(self):
         """Show every prior the model uses, with its 95 % range; defaults are marked."""
@@ -191,11 +197,6 @@ def check_response(design: Design, family: Family) -> None:
             f"family={family.name!r} in {outside.size} of {design.n} rows (row {labels}{more}: "
             f"{values}): it needs {needed}."
         )
-
-
-def separation(model: GLMM) -> tuple[Message, ...]:
-    """Look for directions in which the fixed-effects likelihood has no maximum."""
-    return import_module("bayes_glmm.propriety").separation_messages(model)
 
 
 def dropped_message(design: Design) -> tuple[Message, ...]:
