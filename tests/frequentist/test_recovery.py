@@ -66,9 +66,13 @@ def check(z):
     in 16,000. The ML SD of 60 levels is low by about half a degree of freedom a coefficient,
     1 / (2 * 60) relative, or a tenth of its SE of 1 / sqrt(2 * 60): .3 is allowed for that and
     for the curvature of the logarithm.
+
+    Single errors are to be within 4 SE. Two in the 2,000 of this module are not, by chance: both
+    log SDs, 4.5 (gaussian, inverse link) and 4.3 (gamma, log link, whose 60 effects were drawn
+    with an SD of .38 where .5 is true, and where glmmTMB gives the same .31).
     """
     z = np.array(z)
-    assert np.nanmax(np.abs(z)) < 5  # Wald errors have somewhat longer tails than the normal
+    assert np.sum(np.abs(z) > 4) <= 1 and np.nanmax(np.abs(z)) < 5
     centre = np.nanmean(z, axis=0)
     assert np.all(np.abs(centre) < 4 / np.sqrt(len(z)) + 0.3), centre
 
