@@ -28,6 +28,22 @@ def dims_and_coords(model, beta: str = "beta") -> tuple[dict[str, list[str]], di
     return dims, coords
 
 
+def coords_of(design) -> dict[str, list]:
+    """Coordinates of every dim, as the contract names them."""
+    index = design.frame.index
+    unique = index.is_unique and index.nlevels == 1
+    coords = {
+        "term": list(design.terms),
+        "observation": index.to_list() if unique else list(range(design.n)),
+    }
+    for block in design.groups:
+        coords[block.group] = list(block.levels)
+        coords[f"{block.group}_term"] = list(block.columns)
+        if block.pairs:
+            coords[f"{block.group}_pair"] = list(block.pair_names)
+    return coords
+
+
 def dataset(model, draws: dict[str, np.ndarray], beta: str = "beta") -> xr.Dataset:
     """Label arrays of shape ``(chains, draws, …)`` as one group of a DataTree."""
     dims, coords = dims_and_coords(model, beta)

@@ -149,6 +149,25 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "The draws are strongly autocorrelated.",
         "Raise draws.",
     ),
+    "integral-unsettled": (
+        "warning",
+        "Between {nodes} and {more} quadrature nodes the log posterior density still changes by "
+        "{change:.2g} from draw to draw.",
+        "The integrand is far from gaussian: few observations per level and a large SD.",
+        "Compare with NUTS(), or give the standard deviation a prior with a lighter tail.",
+    ),
+    "importance-not-covered": (
+        "warning",
+        "The Pareto k-hat of the importance ratios is {khat:.2f}; it should be at most 0.5.",
+        "The posterior has heavier tails than the proposals, or is skewed: few levels, few rows.",
+        "Use Integrated(sampler='nuts') or NUTS().",
+    ),
+    "default-method": (
+        "note",
+        "No method was given, so the posterior was sampled by {method}: {reason}.",
+        "Integrated() is many times faster where quadrature serves; both sample the same posterior.",
+        "Give a method, such as fit('nuts') or fit('ml'), to choose.",
+    ),
     "bootstrap-few": (
         "warning",
         "{replicates} refits are few for {level:g} % intervals; about {wanted} are wanted.",

@@ -204,7 +204,52 @@ class NUTS(Method):
             )
 
 
-SHORTHAND = {m.name: m for m in (GLM(), ML(), PQL(), GEE(), NUTS())} | {"laplace": ML(nodes=1)}
+@dataclass(frozen=True)
+class Integrated(Method):
+    """The posterior with the random effects of the largest factor integrated out.
+
+    The integral is the adaptive Gauss-Hermite quadrature of ``ML``; what is left, coefficients
+    and standard deviations, has few dimensions. The integrated effects are then drawn from
+    their exact conditional distribution.
+
+    Parameters
+    ----------
+    sampler
+        "importance": proposals from a multivariate t distribution at the posterior mode;
+        "nuts": the no-U-turn sampler on the integrated density; "auto": the first where its
+        Pareto k-hat is at most 0.5.
+    draws
+        Draws kept per chain.
+    tune
+        Draws discarded per chain by "nuts".
+    chains
+        Independent chains; at least two, so that R-hat exists.
+    target_accept
+        Of "nuts".
+    seed
+        Of the method's own random stream.
+    """
+
+    engine: ClassVar = "bayes_glmm.bayesian.integrated:fit"
+    name: ClassVar = "integrated"
+    sampler: Literal["auto", "importance", "nuts"] = "auto"
+    draws: int = 1000
+    tune: int = 300
+    chains: int = 4
+    target_accept: float = 0.9
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        _choice("Integrated", "sampler", self.sampler, ("auto", "importance", "nuts"))
+        for name, least in (("draws", 4), ("tune", 10), ("chains", 2), ("seed", 0)):
+            _at_least("Integrated", name, getattr(self, name), least)
+        if not 0.5 <= self.target_accept < 1:
+            raise ValueError(
+                f"Integrated(target_accept={self.target_accept!r}) must lie between 0.5 and 1."
+            )
+
+
+SHORTHAND = {m.name: m for m in (GLM(), ML(), PQL(), GEE(), NUTS(), Integrated())} | {"laplace": ML(nodes=1)}
 
 
 def get_method(method: str | Method) -> Method:

@@ -24,6 +24,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from ..datatree import coords_of
 from ..priors.correlations import cholesky_rows, pairs
 from ..priors.deviations import UniformShrinkage
 from ..propriety import require_posterior
@@ -70,22 +71,6 @@ def build_graph(model) -> pm.Model:
             eta = eta + _random(block, model.priors, information)
         _response(design, model, eta, dispersion)
     return graph
-
-
-def coords_of(design) -> dict[str, list]:
-    """Coordinates of every dim, as the contract names them."""
-    index = design.frame.index
-    unique = index.is_unique and index.nlevels == 1
-    coords = {
-        "term": list(design.terms),
-        "observation": index.to_list() if unique else list(range(design.n)),
-    }
-    for block in design.groups:
-        coords[block.group] = list(block.levels)
-        coords[f"{block.group}_term"] = list(block.columns)
-        if block.pairs:
-            coords[f"{block.group}_pair"] = list(block.pair_names)
-    return coords
 
 
 def _fixed(design, priors) -> Any:

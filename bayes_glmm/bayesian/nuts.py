@@ -13,22 +13,18 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import nutpie
-import pandas as pd
 import xarray as xr
-from arviz_stats import ess, rhat  # pyright: ignore[reportPrivateImportUsage]
 
 from ..datatree import dims_and_coords
-from ..fit import TIDY, Fit, GroupEffects, Seconds, Variance, components_of
-from ..messages import Message, message
+from ..fit import Fit, Seconds
 from ..methods import NotServedError
 from ..propriety import require_posterior
 from .graph import build_graph
+from .summary import summarise
 from .tree import posterior_tree
 
 log = logging.getLogger("bayes_glmm")
 
-SETTLED = 1.01  # R-hat of Vehtari et al. (2021)
-PER_CHAIN = 100  # effective draws wanted per chain, for R-hat itself to be trusted
 # up to here the mass matrix has low-rank terms, which follow correlated coefficients (columns
 # are not centred); beyond, learning them costs far more than it saves: on toenail (298
 # unknowns) 18 times the processor time of a diagonal matrix for the same effective size
@@ -138,102 +134,3 @@ def _sample(model, sampler, method, stream: np.random.SeedSequence) -> xr.DataTr
         save_warmup=False,
         progress_bar=False,
     )
-
-
-def summarise(model, method, tree: xr.DataTree) -> Fit:
-    """Reduce draws to the estimates of the result contract, with diagnostics and messages."""
-    posterior = tree["posterior"]
-    beta = posterior["beta"].to_numpy().reshape(-1, model.design.p)
-    diagnostics = diagnose(model, posterior.to_dataset())
-    divergences = int(tree["sample_stats"]["diverging"].to_numpy().sum())
-    notes = (*_diverged(divergences, method), *_unsettled(diagnostics, method))
-    return Fit(
-        model=model,
-        method=method,
-        beta=beta.mean(axis=0),
-        vcovs={"posterior": np.atleast_2d(np.cov(beta, rowvar=False))},
-        variance=_variance(model, posterior),
-        effects={
-            block.group: GroupEffects(*_mean_and_sd(posterior[f"b_{block.group}"]))
-            for block in model.design.groups
-        },
-        converged=divergences == 0 and not any(note.code == "rhat-high" for note in notes),
-        messages=notes,
-        draws=tree,
-        diagnostics=diagnostics,
-        details={"divergences": divergences, "draws": method.draws * method.chains},
-    )
-
-
-def _mean_and_sd(draws) -> tuple[np.ndarray, np.ndarray]:
-    values = draws.to_numpy()
-    return values.mean(axis=(0, 1)), values.std(axis=(0, 1), ddof=1)
-
-
-def _variance(model, posterior) -> Variance | None:
-    """Posterior means and SDs along ``components_of``, whose order is that of the variables."""
-    names = _in_order(model)
-    if not names:
-        return None
-    found = [_mean_and_sd(posterior[name]) for name in names]
-    mean, sd = (np.concatenate([np.atleast_1d(pair[k]) for pair in found]) for k in (0, 1))
-    return Variance(components_of(model), mean, sd)
-
-
-def _in_order(model) -> list[str]:
-    """Variables of the variance components: SDs, then correlations, group by group."""
-    names = []
-    for block in model.design.groups:
-        names += [f"sd_{block.group}"] + [f"corr_{block.group}"] * bool(block.pairs)
-    return names + ["dispersion"] * model.family.has_dispersion
-
-
-def diagnose(model, posterior: xr.Dataset) -> pd.DataFrame:
-    """R-hat and bulk and tail effective sample sizes of every parameter.
-
-    Indexed by the first columns of ``Fit.tidy``: ``effect, group, level, term``.
-    """
-    names = ["beta", *_in_order(model), *(f"b_{g.group}" for g in model.design.groups)]
-    tables = {
-        "rhat": rhat(posterior[names]),
-        "ess_bulk": ess(posterior[names], method="bulk"),
-        "ess_tail": ess(posterior[names], method="tail"),
-    }
-    keys = [("fixed", "", "", term) for term in model.design.terms]
-    keys += [("ran_pars", c.group, "", str(c)) for c in components_of(model)]
-    keys += [
-        ("ran_vals", g.group, level, term)
-        for g in model.design.groups
-        for level in g.levels
-        for term in g.columns
-    ]
-    values = {
-        column: np.concatenate([np.ravel(table[name].to_numpy()) for name in names])
-        for column, table in tables.items()
-    }
-    return pd.DataFrame(values, pd.MultiIndex.from_tuples(keys, names=TIDY[:4]))
-
-
-def _diverged(count: int, method) -> tuple[Message, ...]:
-    total = method.draws * method.chains
-    return (message("divergences", count=count, total=total),) if count else ()
-
-
-def _unsettled(diagnostics: pd.DataFrame, method) -> tuple[Message, ...]:
-    """Name the worst parameter, where R-hat or an effective sample size is not good enough."""
-    notes = []
-    worst = diagnostics["rhat"].fillna(np.inf).to_numpy()
-    if worst.max() > SETTLED:
-        name = _name(diagnostics.index[worst.argmax()])
-        notes.append(message("rhat-high", rhat=worst.max(), parameter=name))
-    least = diagnostics[["ess_bulk", "ess_tail"]].to_numpy().min(axis=1)
-    if least.min() < PER_CHAIN * method.chains:
-        name = _name(diagnostics.index[least.argmin()])
-        notes.append(message("ess-low", ess=least.min(), parameter=name))
-    return tuple(notes)
-
-
-def _name(key: tuple[str, str, str, str]) -> str:
-    """``sd(Intercept) of herd``, ``Intercept of herd 3``, or the coefficient."""
-    _, group, level, term = key
-    return f"{term} of {group} {level}".strip() if group else term

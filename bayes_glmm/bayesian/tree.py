@@ -8,10 +8,9 @@ the graph, and differ from the contract's.
 import numpy as np
 import xarray as xr
 
-from ..datatree import dataset, dims_and_coords
+from ..datatree import coords_of, dataset, dims_and_coords
 from ..numerics.bind import bind_numpy
 from ..priors.correlations import pairs
-from .graph import coords_of
 
 PRIOR_DRAWS = 2000
 

@@ -7,7 +7,7 @@ import xarray as xr
 from scipy import stats
 
 import bayes_glmm as bg
-from bayes_glmm.bayesian.nuts import summarise
+from bayes_glmm.bayesian.summary import summarise
 from bayes_glmm.bayesian.tree import posterior_tree, prior_draws
 
 N = 36

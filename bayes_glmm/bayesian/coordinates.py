@@ -1,0 +1,259 @@
+r"""Unconstrained coordinates of a model's parameters, and the prior density over them.
+
+In this order: coefficients of the standardised columns; for each factor its standard
+deviations, then its canonical partial correlations ``p = tanh z``; the dispersion. Positive
+parameters are ``lower + exp(x)``, or ``lower + (upper - lower) / (1 + exp(-x))`` where the prior
+ends at ``upper``. The density of a parameter becomes that of its coordinate by the Jacobian.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, log_expit
+
+from ..numerics.covariance import Covariance
+from ..priors.correlations import cholesky_rows, pairs
+
+# of central differences of one-dimensional log prior densities, in coordinates of order one:
+# truncation 1e-9 times the third derivative, rounding about 1e-11
+DIFFERENCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A positive parameter with its prior.
+
+    Attributes
+    ----------
+    prior
+        Of the parameter itself.
+    """
+
+    prior: Any
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        low, high = self.prior.support
+        return max(low, 0.0), high
+
+    def value(self, x):
+        """Give the parameter at the coordinate ``x``."""
+        low, high = self.bounds
+        if np.isinf(high):
+            with np.errstate(over="ignore"):
+                return low + np.exp(x)
+        return low + (high - low) * expit(x)
+
+    def coordinate(self, value: float) -> float:
+        """Give the coordinate of a value, which is moved inside the bounds."""
+        low, high = self.bounds
+        if np.isinf(high):
+            return float(np.log(max(value - low, 1e-3 * value, 1e-300)))
+        share = np.clip((value - low) / (high - low), 0.01, 0.99)
+        return float(np.log(share / (1.0 - share)))
+
+    def slope(self, x):
+        """Derivative of the parameter by its coordinate."""
+        low, high = self.bounds
+        if np.isinf(high):
+            with np.errstate(over="ignore"):
+                return np.exp(x)
+        return (high - low) * expit(x) * expit(-x)
+
+    def log_density(self, x):
+        """Log prior density of the coordinate."""
+        low, high = self.bounds
+        bounded = np.isfinite(high)
+        jacobian = np.log(high - low) + log_expit(x) + log_expit(-x) if bounded else x
+        return self.prior.logpdf(self.value(x)) + jacobian
+
+
+class Coordinates:
+    """The map from coordinates to parameters, its derivative, and the log prior.
+
+    Parameters
+    ----------
+    model
+        The GLMM.
+    standard
+        Its columns standardised (``numerics.standardise``).
+    """
+
+    def __init__(self, model, standard):
+        self.model, self.standard = model, standard
+        self.p = model.design.p
+        self.groups = model.design.groups
+        self.covariances = [Covariance(g.blocks) for g in self.groups]
+        priors = model.priors
+        self.scales: dict[int, Scale] = {}  # by position
+        self.shapes: dict[int, float] = {}  # of partial correlations, by position
+        self.sd_at: list[slice] = []
+        self.z_at: list[slice] = []
+        position = self.p
+        for g, covariance in zip(self.groups, self.covariances, strict=True):
+            self.sd_at.append(slice(position, position + g.q))
+            for prior in priors.sd[g.group]:
+                self.scales[position] = Scale(prior)
+                position += 1
+            self.z_at.append(slice(position, position + len(covariance.pairs)))
+            for columns in (c for c in g.blocks if len(c) > 1):
+                for a in priors.corr[g.group].partial_shapes(len(columns)):
+                    self.shapes[position] = float(a)
+                    position += 1
+        self.has_dispersion = priors.dispersion is not None
+        if self.has_dispersion:
+            self.scales[position] = Scale(priors.dispersion)
+            position += 1
+        self.size = position
+        self.beta_steps = np.array([_quartile_width(prior) for prior in priors.beta]) * DIFFERENCE
+
+    # parameters
+
+    def beta(self, xi: np.ndarray) -> np.ndarray:
+        """Coefficients of the user's columns, ``(draws, p)``."""
+        return self.standard.outer(xi[:, : self.p].T).T
+
+    def sd(self, xi: np.ndarray, k: int) -> np.ndarray:
+        """Standard deviations of factor ``k``, ``(draws, q)``."""
+        at = range(*self.sd_at[k].indices(self.size))
+        return np.stack([self.scales[i].value(xi[:, i]) for i in at], axis=1)
+
+    def dispersion(self, xi: np.ndarray) -> np.ndarray:
+        """Dispersion, ``(draws,)``; one where the family has none."""
+        if not self.has_dispersion:
+            return np.ones(len(xi))
+        return self.scales[self.size - 1].value(xi[:, -1])
+
+    def unit_factor(self, xi: np.ndarray, k: int) -> np.ndarray:
+        """Cholesky factor of the correlation matrix of factor ``k``, ``(draws, q, q)``."""
+        partial = np.tanh(xi[:, self.z_at[k]])
+        L = np.zeros((len(xi), self.groups[k].q, self.groups[k].q))
+        L[:] = np.eye(self.groups[k].q)
+        start = 0
+        for columns in (c for c in self.groups[k].blocks if len(c) > 1):
+            m = len(columns) * (len(columns) - 1) // 2
+            local = [partial[:, start + i] for i in range(m)]
+            for i, row in zip(columns, cholesky_rows(local, len(columns)), strict=True):
+                for j, entry in zip(columns, row, strict=True):
+                    L[:, i, j] = entry
+            start += m
+        return L
+
+    def factor(self, xi: np.ndarray, k: int) -> np.ndarray:
+        """``L`` with ``b = L u`` of factor ``k``, ``(draws, q, q)``."""
+        return self.sd(xi, k)[:, :, None] * self.unit_factor(xi, k)
+
+    def named(self, xi: np.ndarray) -> dict[str, np.ndarray]:
+        """Parameters under the contract's names, each ``(draws, …)``."""
+        found = {"beta": self.beta(xi)}
+        for k, g in enumerate(self.groups):
+            found[f"sd_{g.group}"] = self.sd(xi, k)
+            if g.pairs:
+                L = self.unit_factor(xi, k)
+                first, second = np.array(g.pairs).T
+                found[f"corr_{g.group}"] = np.sum(L[:, first] * L[:, second], axis=2)
+        if self.has_dispersion:
+            found["dispersion"] = self.dispersion(xi)
+        return found
+
+    def start(self, x: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Carry the likelihood's start (``Likelihood.start``) to coordinates."""
+        xi, spread = np.zeros(self.size), np.ones(self.size)
+        xi[: self.p] = x[: self.p]
+        position = self.p
+        for k, covariance in enumerate(self.covariances):
+            theta = x[position : position + covariance.size]
+            variance = np.diag(inverse)[position : position + covariance.size]
+            sds = theta[covariance.diagonal]
+            for i, sd, v in zip(
+                range(*self.sd_at[k].indices(self.size)), sds, variance[covariance.diagonal],
+                strict=True,
+            ):  # fmt: skip
+                xi[i] = self.scales[i].coordinate(sd)
+                spread[i] = min(v / sd**2, 1.0)
+            position += covariance.size
+        if self.has_dispersion:
+            xi[-1] = self.scales[self.size - 1].coordinate(float(np.exp(x[-1])))
+            spread[-1] = inverse[-1, -1]
+        found = np.diag(spread)
+        found[: self.p, : self.p] = inverse[: self.p, : self.p]
+        return xi, found
+
+    # derivatives
+
+    def pull_back(self, xi: np.ndarray, k: int, gamma: np.ndarray) -> tuple:
+        """Derivatives by the SD and correlation coordinates from those by ``L``, ``(q, q)``.
+
+        Of ``U_ic = p_ic prod_{m<c} sqrt(1 - p_im^2)`` by ``z_ij``: ``U_ij`` with ``p_ij``
+        replaced by ``1 - p_ij^2`` for ``c = j``, ``-p_ij U_ic`` for ``c > j``.
+        """
+        one = xi[None]
+        U, sd = self.unit_factor(one, k)[0], self.sd(one, k)[0]
+        at = range(*self.sd_at[k].indices(self.size))
+        slopes = np.array([self.scales[i].slope(xi[i]) for i in at])
+        by_sd = np.sum(gamma * U, axis=1) * slopes
+        by_unit = gamma * sd[:, None]
+        by_z, position = [], self.z_at[k].start
+        for columns in (c for c in self.groups[k].blocks if len(c) > 1):
+            count = len(columns)
+            p = dict(zip(pairs(count), np.tanh(xi[position : position + count * (count - 1) // 2]), strict=True))
+            position += len(p)
+            for (i, j), value in p.items():
+                row = columns[i]
+                left = np.prod([np.sqrt(1.0 - p[i, m] ** 2) for m in range(j)])
+                slope = by_unit[row, columns[j]] * left * (1.0 - value**2)
+                later = list(columns[j + 1 : i + 1])
+                by_z.append(slope - value * (by_unit[row, later] @ U[row, later]))
+        return by_sd, np.array(by_z)
+
+    # prior
+
+    def log_prior(self, xi: np.ndarray) -> np.ndarray:
+        """Log prior density of coordinates ``(draws, size)``, up to a constant."""
+        beta = self.beta(xi)
+        total = np.zeros(len(xi))
+        for k, prior in enumerate(self.model.priors.beta):
+            total += prior.logpdf(beta[:, k])
+        for i, scale in self.scales.items():
+            total += scale.log_density(xi[:, i])
+        for i, a in self.shapes.items():
+            total += a * log_sech_squared(xi[:, i])
+        return total
+
+    def log_prior_gradient(self, xi: np.ndarray) -> np.ndarray:
+        """Gradient of ``log_prior`` at one point."""
+        beta = self.beta(xi[None])[0]
+        by_beta = np.array(
+            [
+                _difference(prior.logpdf, value, step)
+                for prior, value, step in zip(
+                    self.model.priors.beta, beta, self.beta_steps, strict=True
+                )
+            ]
+        )
+        gradient = np.zeros(self.size)
+        if self.p:
+            gradient[: self.p] = np.linalg.solve(self.standard.R.T, by_beta)
+        for i, scale in self.scales.items():
+            gradient[i] = _difference(scale.log_density, xi[i], DIFFERENCE)
+        for i, a in self.shapes.items():
+            gradient[i] = -2.0 * a * np.tanh(xi[i])
+        return gradient
+
+
+def _difference(function, x: float, step: float) -> float:
+    above, below = function(np.array([x + step, x - step]))
+    return float(above - below) / (2.0 * step)
+
+
+def _quartile_width(prior) -> float:
+    """Where a coefficient's prior changes; one where it is flat."""
+    return float(prior.ppf(0.75) - prior.ppf(0.25)) if prior.proper else 1.0
+
+
+def log_sech_squared(z):
+    """``log(1 - tanh(z)^2)``, without cancellation."""
+    size = np.abs(z)
+    return 2.0 * (np.log(2.0) - size - np.log1p(np.exp(-2.0 * size)))

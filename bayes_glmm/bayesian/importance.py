@@ -1,0 +1,81 @@
+r"""Draws from a density of few dimensions by proposals from a multivariate t distribution.
+
+An independence Metropolis chain (Tierney 1994) walks over independent proposals ``x`` with
+log ratios ``r = log target - log proposal``: it moves from ``x`` to ``x'`` with probability
+``min{1, exp(r' - r)}``. Unlike resampled draws its autocorrelation is seen by R-hat and the
+effective sample size. The Pareto k-hat of the ratios says beforehand whether the proposals
+cover the target (Vehtari, Simpson, Gelman, Yao & Gabry 2024).
+"""
+
+from dataclasses import dataclass
+from math import lgamma, log, pi
+
+import numpy as np
+
+DF = 8  # tails heavier than a posterior's, at an efficiency of .9 for a normal one
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """Multivariate t distribution with ``DF`` degrees of freedom.
+
+    Attributes
+    ----------
+    centre, covariance
+        Location ``(d,)`` and scale matrix ``(d, d)``.
+    """
+
+    centre: np.ndarray
+    covariance: np.ndarray
+
+    def draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Give ``size`` proposals ``(size, d)`` and their log densities."""
+        d = len(self.centre)
+        root = np.linalg.cholesky(self.covariance)
+        normal = rng.standard_normal((size, d))
+        chi_square = rng.chisquare(DF, size)
+        squares = (normal**2).sum(axis=1) * DF / chi_square
+        constant = lgamma(0.5 * (DF + d)) - lgamma(0.5 * DF) - 0.5 * d * log(DF * pi)
+        log_density = constant - np.log(np.diag(root)).sum()
+        log_density = log_density - 0.5 * (DF + d) * np.log1p(squares / DF)
+        return self.centre + (normal * np.sqrt(DF / chi_square)[:, None]) @ root.T, log_density
+
+
+def effective_weights(log_ratio: np.ndarray) -> float:
+    """Effective number of importance weights, ``(sum w)^2 / sum w^2`` (Kong 1992)."""
+    weight = np.exp(log_ratio - log_ratio.max())
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def resample(log_ratio: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """Positions drawn with probabilities proportional to the importance ratios."""
+    weight = np.exp(log_ratio - log_ratio.max())
+    return rng.choice(len(weight), size, p=weight / weight.sum())
+
+
+def metropolis(log_ratio: np.ndarray, start: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Walk over proposals, one chain a row.
+
+    Parameters
+    ----------
+    log_ratio
+        Of the proposals, ``(chains, draws)``.
+    start
+        Log ratio of each chain's start, ``(chains,)``.
+
+    Returns
+    -------
+    position, moved
+        Draw whose proposal each draw is, -1 for the start, and whether it is new;
+        ``(chains, draws)`` each.
+    """
+    chains, draws = log_ratio.shape
+    threshold = np.log(rng.random((chains, draws)))
+    position, moved = np.empty((chains, draws), int), np.empty((chains, draws), bool)
+    at, here = np.full(chains, -1), start.copy()
+    for k in range(draws):
+        accept = threshold[:, k] <= log_ratio[:, k] - here
+        at = np.where(accept, k, at)
+        here = np.where(accept, log_ratio[:, k], here)
+        position[:, k], moved[:, k] = at, accept
+    return position, moved

@@ -1,0 +1,93 @@
+"""NUTS on an integrated density, run by nutpie in the coordinates of its mode and Hessian."""
+
+import os
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import nutpie
+
+from .density import IntegratedDensity
+
+STATISTICS = ("diverging", "depth", "n_steps", "step_size", "mean_tree_accept", "energy", "logp")
+
+
+def run(make_density: Callable, centre, root, method, stream) -> tuple[np.ndarray, dict]:
+    """Sample ``centre + root z`` by NUTS in ``z``.
+
+    Parameters
+    ----------
+    make_density
+        Gives a function ``x -> (log density, gradient)``; one for each chain, which have
+        states of their own.
+    centre, root
+        ``(d,)`` and ``(d, d)``: the mode and a root of the inverse Hessian.
+    method
+        An ``Integrated``.
+    stream
+        Seed sequence.
+
+    Returns
+    -------
+    x, statistics
+        Draws ``(chains, draws, d)``, and nutpie's statistics by chain and draw.
+    """
+    d = len(centre)
+
+    def make_log_density():
+        density = make_density()
+
+        def log_density(z):
+            value, gradient = density(centre + root @ z)
+            if not np.isfinite(value):
+                raise ValueError("no finite log density")
+            return value, root.T @ gradient
+
+        return log_density
+
+    sampler = nutpie.compiled_pyfunc.from_pyfunc(
+        ndim=d,
+        make_logp_fn=make_log_density,
+        make_expand_fn=lambda *seeds: lambda z: {"z": np.asarray(z, float)},
+        expanded_dtypes=[np.dtype("float64")],
+        expanded_shapes=[(d,)],
+        expanded_names=["z"],
+        make_initial_point_fn=lambda seed: np.random.default_rng(seed).normal(0.0, 0.5, d),
+    )
+    raw = nutpie.sample(
+        sampler,
+        draws=method.draws,
+        tune=method.tune,
+        chains=method.chains,
+        cores=min(method.chains, os.cpu_count() or 1),
+        seed=int(stream.spawn(1)[0].generate_state(1)[0]),
+        target_accept=method.target_accept,
+        save_warmup=False,
+        progress_bar=False,
+    )
+    z = raw["posterior"]["z"].to_numpy()
+    held = raw["sample_stats"]
+    return centre + z @ root.T, {name: held[name].to_numpy() for name in STATISTICS}
+
+
+def by_nuts(density: IntegratedDensity, method, mode, covariance, stream):
+    """Sample the coordinates of an integrated density."""
+    from .integrated import Sampled, log_density
+
+    nodes, modes = density.nodes, density.integral.modes.copy()
+
+    def make():
+        own = IntegratedDensity(density.model, nodes)
+        own.integral.modes[:] = modes
+        return own
+
+    x, statistics = run(make, mode, np.linalg.cholesky(covariance), method, stream)
+    flat = x.reshape(-1, x.shape[-1])
+    density(mode)
+    _, by_group = log_density(density, flat)
+    return Sampled(
+        xi=x,
+        by_group=by_group.reshape(*x.shape[:2], -1),
+        statistics=statistics,
+        details={"sampler": "nuts"},
+    )
