@@ -29,7 +29,9 @@ _HOME = {
     "boundary_test": "frequentist.inference",
     "rank_levels": "ranking",
     **dict.fromkeys(("icc", "median_ratio"), "estimands"),
-    **dict.fromkeys(("GLM", "ML", "PQL", "GEE", "NUTS", "Integrated", "Method", "NotServedError"), "methods"),
+    **dict.fromkeys(
+        ("GLM", "ML", "PQL", "GEE", "NUTS", "Integrated", "Method", "NotServedError"), "methods"
+    ),
     **dict.fromkeys(("Fit", "Message"), "fit"),
     **dict.fromkeys(
         (

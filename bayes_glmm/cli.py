@@ -57,7 +57,9 @@ def fit(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", "-m", help="ml, laplace, pql, gee, glm or nuts; all of the file if omitted."
+            "--method",
+            "-m",
+            help="integrated, nuts, ml, laplace, pql, gee or glm; all of the file if omitted.",
         ),
     ] = None,
     draws: Draws = None,

@@ -160,12 +160,12 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "warning",
         "The Pareto k-hat of the importance ratios is {khat:.2f}; it should be at most 0.5.",
         "The posterior has heavier tails than the proposals, or is skewed: few levels, few rows.",
-        "Use Integrated(sampler='nuts') or NUTS().",
+        "Use Integrated(method='nuts') or NUTS().",
     ),
     "default-method": (
         "note",
         "No method was given, so the posterior was sampled by {method}: {reason}.",
-        "Integrated() is many times faster where quadrature serves; both sample the same posterior.",
+        "Integrated() is much faster where quadrature serves; both sample the same posterior.",
         "Give a method, such as fit('nuts') or fit('ml'), to choose.",
     ),
     "bootstrap-few": (

@@ -214,7 +214,7 @@ class Integrated(Method):
 
     Parameters
     ----------
-    sampler
+    method
         "importance": proposals from a multivariate t distribution at the posterior mode;
         "nuts": the no-U-turn sampler on the integrated density; "auto": the first where its
         Pareto k-hat is at most 0.5.
@@ -232,7 +232,7 @@ class Integrated(Method):
 
     engine: ClassVar = "bayes_glmm.bayesian.integrated:fit"
     name: ClassVar = "integrated"
-    sampler: Literal["auto", "importance", "nuts"] = "auto"
+    method: Literal["auto", "importance", "nuts"] = "auto"
     draws: int = 1000
     tune: int = 300
     chains: int = 4
@@ -240,7 +240,7 @@ class Integrated(Method):
     seed: int = 1
 
     def __post_init__(self) -> None:
-        _choice("Integrated", "sampler", self.sampler, ("auto", "importance", "nuts"))
+        _choice("Integrated", "method", self.method, ("auto", "importance", "nuts"))
         for name, least in (("draws", 4), ("tune", 10), ("chains", 2), ("seed", 0)):
             _at_least("Integrated", name, getattr(self, name), least)
         if not 0.5 <= self.target_accept < 1:
@@ -249,7 +249,9 @@ class Integrated(Method):
             )
 
 
-SHORTHAND = {m.name: m for m in (GLM(), ML(), PQL(), GEE(), NUTS(), Integrated())} | {"laplace": ML(nodes=1)}
+SHORTHAND = {m.name: m for m in (GLM(), ML(), PQL(), GEE(), NUTS(), Integrated())} | {
+    "laplace": ML(nodes=1)
+}
 
 
 def get_method(method: str | Method) -> Method:

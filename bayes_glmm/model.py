@@ -123,14 +123,15 @@ class GLMM:
         """Directions in which the fixed-effects likelihood has no maximum, sought once."""
         return import_module("bayes_glmm.propriety").separation_messages(self)
 
-    def fit(self, method: str | Method = "nuts") -> Fit:
+    def fit(self, method: str | Method | None = None) -> Fit:
         """Fit the model.
 
         Parameters
         ----------
         method
-            A method object such as ``bg.ML(nodes=25)``, or its string: "nuts", "ml",
-            "laplace", "pql", "gee", "glm".
+            A method object such as ``bg.ML(nodes=25)``, or its string: "integrated", "nuts",
+            "ml", "laplace", "pql", "gee", "glm". None samples the posterior: by
+            ``Integrated()`` where it serves, otherwise by ``NUTS()``; a note says which.
 
         Raises
         ------
@@ -139,8 +140,11 @@ class GLMM:
         NotServedError
             If the method cannot serve this model; the message names one that can.
         """
-        method = get_method(method)
-        fit = method.load()(self, method)
+        if method is None:
+            fit = import_module("bayes_glmm.bayesian.default").fit(self)
+        else:
+            chosen = get_method(method)
+            fit = chosen.load()(self, chosen)
         return replace(fit, messages=(*self.messages, *self._separation, *fit.messages))
 
     def priors_table(self):

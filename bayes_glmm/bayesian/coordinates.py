@@ -55,7 +55,7 @@ class Scale:
         return float(np.log(share / (1.0 - share)))
 
     def slope(self, x):
-        """Derivative of the parameter by its coordinate."""
+        """Differentiate the parameter by its coordinate."""
         low, high = self.bounds
         if np.isinf(high):
             with np.errstate(over="ignore"):
@@ -116,7 +116,7 @@ class Coordinates:
         return self.standard.outer(xi[:, : self.p].T).T
 
     def sd(self, xi: np.ndarray, k: int) -> np.ndarray:
-        """Standard deviations of factor ``k``, ``(draws, q)``."""
+        """Give the standard deviations of factor ``k``, ``(draws, q)``."""
         at = range(*self.sd_at[k].indices(self.size))
         return np.stack([self.scales[i].value(xi[:, i]) for i in at], axis=1)
 
@@ -184,7 +184,7 @@ class Coordinates:
     # derivatives
 
     def pull_back(self, xi: np.ndarray, k: int, gamma: np.ndarray) -> tuple:
-        """Derivatives by the SD and correlation coordinates from those by ``L``, ``(q, q)``.
+        """Give derivatives by SD and correlation coordinates from those by ``L``, ``(q, q)``.
 
         Of ``U_ic = p_ic prod_{m<c} sqrt(1 - p_im^2)`` by ``z_ij``: ``U_ij`` with ``p_ij``
         replaced by ``1 - p_ij^2`` for ``c = j``, ``-p_ij U_ic`` for ``c > j``.
@@ -198,7 +198,13 @@ class Coordinates:
         by_z, position = [], self.z_at[k].start
         for columns in (c for c in self.groups[k].blocks if len(c) > 1):
             count = len(columns)
-            p = dict(zip(pairs(count), np.tanh(xi[position : position + count * (count - 1) // 2]), strict=True))
+            p = dict(
+                zip(
+                    pairs(count),
+                    np.tanh(xi[position : position + count * (count - 1) // 2]),
+                    strict=True,
+                )
+            )
             position += len(p)
             for (i, j), value in p.items():
                 row = columns[i]

@@ -1,11 +1,10 @@
-"""The posterior density with the effects of the largest factor integrated out.
+r"""The posterior density with the effects of one factor integrated out.
 
-.. math:: \\log \\pi(\\xi, w \\mid y) = \\log \\int f(y \\mid \\eta)\\, \\varphi(u)\\, du + \\log \\pi(\\xi)
-   + \\log \\varphi(w \\mid \\xi), \\quad \\eta = o + X\\beta + \\sum_k Z_k b_k + Z L u
+.. math:: \log \pi(\xi \mid y) = \log \int f(y \mid o + X\beta + Z L u, \phi)\, \varphi(u)\, du
+   + \log \pi(\xi)
 
-``xi`` are the ``Coordinates`` and ``w`` the effects of all other factors: it is the density that
-``build_graph`` writes, with ``u`` integrated out by adaptive Gauss-Hermite quadrature and its
-exact gradient.
+``xi`` are the ``Coordinates``: it is the density that ``build_graph`` writes, with ``u``
+integrated out by adaptive Gauss-Hermite quadrature, and its exact gradient.
 """
 
 import numpy as np

@@ -13,32 +13,48 @@ from math import lgamma, log, pi
 import numpy as np
 
 DF = 8  # tails heavier than a posterior's, at an efficiency of .9 for a normal one
+# where these do not cover it: a log SD that may be near zero has an exponential tail, which
+# k-hat takes for a heavier one unless the proposals' is heavier still
+HEAVY = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """Multivariate t distribution with ``DF`` degrees of freedom.
+    """Multivariate t distribution.
 
     Attributes
     ----------
     centre, covariance
         Location ``(d,)`` and scale matrix ``(d, d)``.
+    df
+        Degrees of freedom.
     """
 
     centre: np.ndarray
     covariance: np.ndarray
+    df: int = DF
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Give ``size`` proposals ``(size, d)`` and their log densities."""
-        d = len(self.centre)
+        d, df = len(self.centre), self.df
         root = np.linalg.cholesky(self.covariance)
         normal = rng.standard_normal((size, d))
-        chi_square = rng.chisquare(DF, size)
-        squares = (normal**2).sum(axis=1) * DF / chi_square
-        constant = lgamma(0.5 * (DF + d)) - lgamma(0.5 * DF) - 0.5 * d * log(DF * pi)
+        chi_square = rng.chisquare(df, size)
+        squares = (normal**2).sum(axis=1) * df / chi_square
+        constant = lgamma(0.5 * (df + d)) - lgamma(0.5 * df) - 0.5 * d * log(df * pi)
         log_density = constant - np.log(np.diag(root)).sum()
-        log_density = log_density - 0.5 * (DF + d) * np.log1p(squares / DF)
-        return self.centre + (normal * np.sqrt(DF / chi_square)[:, None]) @ root.T, log_density
+        log_density = log_density - 0.5 * (df + d) * np.log1p(squares / df)
+        return self.centre + (normal * np.sqrt(df / chi_square)[:, None]) @ root.T, log_density
+
+
+def refitted(points: np.ndarray, log_ratio: np.ndarray) -> Proposal:
+    """Give the proposal at the mean of weighted points ``(size, d)``, as wide as they are."""
+    weight = np.exp(log_ratio - log_ratio.max())
+    weight = weight / weight.sum()
+    centre = weight @ points
+    away = points - centre
+    covariance = (weight[:, None] * away).T @ away
+    return Proposal(centre, covariance * (DF - 2.0) / DF, HEAVY)
 
 
 def effective_weights(log_ratio: np.ndarray) -> float:

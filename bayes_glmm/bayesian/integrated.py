@@ -8,6 +8,7 @@ Neither PyMC nor nutpie is imported unless NUTS is needed.
 import logging
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..numerics.optimise import Optimum, maximise
 from ..numerics.threads import one_blas_thread
 from ..propriety import require_posterior
 from .density import IntegratedDensity
-from .importance import Proposal, effective_weights, metropolis, resample
+from .importance import Proposal, effective_weights, metropolis, refitted, resample
 from .summary import summarise
 from .tree import posterior_tree
 
@@ -38,6 +39,7 @@ CHECKED = 20  # draws at which the nodes are checked
 SPREAD = 0.01  # range, over these draws, of the change of the log density by more nodes
 THINNED = 3  # most proposals for a kept draw: the chain's autocorrelation is then small
 DENSITIES = 5e8  # rows times nodes that proposals beyond the first for each draw may cost
+REFITS = 2  # of the proposal to its weighted draws
 COVERED = 0.5  # k-hat up to which importance ratios have a finite variance
 VERSIONS = ("bayes_glmm", "numba", "numpy", "scipy")
 
@@ -56,12 +58,15 @@ class Sampled:
         Of the sampler, by chain and draw.
     details
         For ``Fit.details``.
+    proposals
+        All importance proposals and their log ratios.
     """
 
     xi: np.ndarray
     by_group: np.ndarray
     statistics: dict[str, np.ndarray]
     details: dict
+    proposals: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def fit(model, method) -> Fit:
@@ -190,10 +195,10 @@ def sample(model, method, density, mode, stream) -> tuple[Sampled, list[Message]
         proposal = Proposal(optimum.x, covariance)
         pilot, pilot_density = proposal.draw(rng, PILOT)
     details = {"nodes": density.nodes, "node_table": pd.DataFrame(table)}
-    if method.sampler != "nuts":
+    if method.method != "nuts":
         found = by_importance(density, method, proposal, (pilot, pilot_density), rng)
         details |= found.details
-        if method.sampler == "importance" or found.details["khat"] <= COVERED:
+        if method.method == "importance" or found.details["khat"] <= COVERED:
             if not found.details["khat"] <= COVERED:
                 notes.append(message("importance-not-covered", khat=found.details["khat"]))
             return replace(found, details=details), notes
@@ -230,7 +235,7 @@ def choose_nodes(density, pilot, pilot_density, rng) -> tuple[list[dict], bool]:
     ratio = log_density(density, pilot)[0] - pilot_density
     points = pilot[resample(ratio, rng, CHECKED)]
     value = log_density(density, points)[0]
-    for nodes, more in zip(ladder, ladder[1:], strict=False):
+    for nodes, more in pairwise(ladder):
         density.use_nodes(more)
         finer = log_density(density, points)[0]
         change = float(np.ptp(finer - value))
@@ -250,7 +255,24 @@ def proposals_per_draw(density, method) -> int:
 
 
 def by_importance(density, method, proposal: Proposal, pilot, rng) -> Sampled:
-    """Sample by an independence Metropolis chain over proposals."""
+    """Sample by an independence Metropolis chain over proposals.
+
+    Where k-hat is too large the proposal is fitted to the weighted draws, and the chain is
+    run anew: the posterior of a standard deviation may be far from normal at its mode.
+    """
+    found = one_round(density, method, proposal, pilot, rng)
+    for refits in range(1, REFITS + 1):
+        if found.details["khat"] <= COVERED:
+            break
+        points, ratio = found.proposals
+        better = refitted(points, ratio)
+        found = one_round(density, method, better, better.draw(rng, PILOT), rng)
+        found.details["refits"] = refits
+    return found
+
+
+def one_round(density, method, proposal: Proposal, pilot, rng) -> Sampled:
+    """Draw proposals once, and walk over them."""
     thin = proposals_per_draw(density, method)
     shape = method.chains, method.draws * thin
     starts, starts_density = pilot
@@ -286,7 +308,9 @@ def by_importance(density, method, proposal: Proposal, pilot, rng) -> Sampled:
             "proposals": len(xi),
             "importance_ess": effective_weights(ratio),
             "acceptance": acceptance,
+            "refits": 0,
         },
+        proposals=(xi, ratio),
     )
 
 

@@ -57,7 +57,7 @@ def split(x: np.ndarray) -> np.ndarray:
 
 
 def normal_scores(x: np.ndarray) -> np.ndarray:
-    """Normal quantiles of the ranks over all chains, ties averaged (Blom 1958)."""
+    """Give the normal quantiles of the ranks over all chains, ties averaged (Blom 1958)."""
     flat = x.reshape(len(x), -1)
     size = flat.shape[1]
     order = np.argsort(flat, axis=1)
@@ -95,7 +95,7 @@ def effective_size(x: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = 1.0 - (within - covariance) / all_together
     rho[:, 0] = 1.0
-    count = max((size - 2) // 2, 1)  # pairs of lags that may be used
+    count = max((size - 1) // 2, 1)  # pairs of lags that may be used
     pairs = rho[:, : 2 * count].reshape(parameters, count, 2).sum(axis=2)
     ended = pairs <= 0.0
     end = np.where(ended.any(axis=1), ended.argmax(axis=1), count - 1)

@@ -96,7 +96,11 @@ class ManyDraws:
         log-concave in ``eta``.
         """
         u = np.empty((len(beta), self.factor.levels, self.factor.q))
-        if concave and self.factor.q == 1 and self._reject(u, beta, L, dispersion, value, sequence, others):
+        if (
+            concave
+            and self.factor.q == 1
+            and self._reject(u, beta, L, dispersion, value, sequence, others)
+        ):
             return u @ L.swapaxes(1, 2)
         states = streams(sequence, len(beta))
 
