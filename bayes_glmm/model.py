@@ -147,6 +147,29 @@ class GLMM:
             fit = chosen.load()(self, chosen)
         return replace(fit, messages=(*self.messages, *self._separation, *fit.messages))
 
+    def prior_predictive(self, draws: int = 1000, seed: int = 1):
+        """Draw parameters, and responses to the rows of the data, from the priors alone.
+
+        What the priors say before the data; see ``bayes_glmm.bayesian.prior.prior_predictive``.
+
+        Parameters
+        ----------
+        draws, seed
+            Independent draws, and the seed of their stream.
+
+        Returns
+        -------
+        DataTree
+            Groups ``prior``, ``prior_predictive`` and ``observed_data``.
+
+        Raises
+        ------
+        ImproperPriorError
+            If a prior is improper: nothing can be drawn from it.
+        """
+        engine = import_module("bayes_glmm.bayesian.prior")
+        return engine.prior_predictive(self, draws, seed)
+
     def priors_table(self):
         """Show every prior the model uses, with its 95 % range; defaults are marked."""
         return self.priors.table()

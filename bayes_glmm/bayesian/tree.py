@@ -120,16 +120,21 @@ def _each(priors, draws: np.ndarray) -> np.ndarray:
 
 def _correlations(block, prior, draws: np.ndarray) -> np.ndarray:
     """Sum over the correlated sets of a group; ``draws`` (chains, draws, pairs)."""
+    matrix = correlation_matrices(block, {f"corr_{block.group}": draws})
     total = np.zeros(draws.shape[:-1])
-    at = {pair: k for k, pair in enumerate(block.pairs)}
-    for columns in block.blocks:
-        matrix = np.zeros((*draws.shape[:-1], len(columns), len(columns)))
-        matrix[...] = np.eye(len(columns))
-        for i, j in pairs(len(columns)):
-            r = draws[..., at[columns[i], columns[j]]]
-            matrix[..., i, j] = matrix[..., j, i] = r
-        total += prior.logpdf(matrix)
+    for columns in map(list, block.blocks):
+        total += prior.logpdf(matrix[..., columns, :][..., columns])
     return total
+
+
+def correlation_matrices(block, draws) -> np.ndarray:
+    """Correlation matrices of a group's effects, shape (chains, draws, q, q)."""
+    values = draws[f"corr_{block.group}"]
+    matrix = np.zeros((*values.shape[:-1], block.q, block.q))
+    matrix[...] = np.eye(block.q)
+    for k, (i, j) in enumerate(block.pairs):
+        matrix[..., i, j] = matrix[..., j, i] = values[..., k]
+    return matrix
 
 
 def prior_draws(model, rng, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray]:

@@ -23,6 +23,8 @@ CONDITIONAL, AVERAGED = "conditional", "population-averaged"
 MOST_WORK = 3e8  # rows times nodes of all evaluations of a profile: about half a minute
 EVALUATIONS = 120  # of the likelihood, for one parameter's profile
 RANKED = 20_000_000  # draws times levels of a ranking
+RESPONSES = 20_000_000  # drawn from the prior
+FEWEST = 50  # draws from the prior that still show a distribution
 
 
 class TooLargeError(ValueError):
@@ -186,6 +188,25 @@ class Material:
         return self._once(
             f"ranks of {group} ({term}) by {label}",
             lambda: rank_levels(self.fits[label], group, term, top=top, draws=draws),
+        )
+
+    def prior_predictive(self):
+        """Responses drawn from the priors, at most 1,000 data sets; fewer where data are large.
+
+        Raises
+        ------
+        TooLargeError
+            If the data are too large for even a few.
+        """
+        size = int(min(1000, RESPONSES // self.model.design.n))
+        if size < FEWEST:
+            raise TooLargeError(
+                f"{self.model.design.n} rows are too many to draw often; "
+                "model.prior_predictive() draws them."
+            )
+        seed = self.about.seed or 1
+        return self._once(
+            "responses under the prior", lambda: self.model.prior_predictive(size, seed)
         )
 
     def leave_one_out(self, fit: Fit):

@@ -75,7 +75,7 @@ def test_labels_of_the_data_stay_text(page, folder):
 
 def test_every_figure_has_a_description(page):
     images = page.named("img")
-    assert len(images) == 7
+    assert len(images) == 9
     assert all(len(image["alt"]) > 20 for image in images)
 
 

@@ -45,8 +45,8 @@ def cells(table) -> list[list[str]]:
 
 def test_every_section_is_there_and_none_failed(document):
     slugs = [section.slug for section in document.sections]
-    assert slugs[:3] == ["answer", "data", "model"]
-    assert len(slugs) == 12
+    assert slugs[:4] == ["answer", "data", "model", "prior"]
+    assert len(slugs) == 13
     assert all(section.blocks for section in document.sections)
     assert "Not shown" not in write_markdown(document)
 
@@ -55,6 +55,8 @@ def test_figures_are_the_promised_ones_and_described(document):
     names = [picture.name for picture in document.pictures()]
     assert names == [
         "data",
+        "prior-sd",
+        "prior-predictive",
         "forest-conditional",
         "forest-population-averaged",
         "sd-herd-intercept",
