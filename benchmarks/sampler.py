@@ -20,7 +20,9 @@ import numpy as np
 def settings() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("package", choices=["bayes_glmm", "bambi", "bambi-nutpie"])
+    parser.add_argument(
+        "package", choices=["bayes_glmm", "bayes_glmm-integrated", "bambi", "bambi-nutpie"]
+    )
     parser.add_argument("data")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--tune", type=int, default=1000)
@@ -30,11 +32,15 @@ def settings() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def sample_ours(problem, data, options, seed):
-    """Sample with bayes_glmm; return draws by parameter and the number of divergences."""
+def sample_ours(problem, data, options, seed, integrated=False):
+    """Sample with bayes_glmm; return draws by parameter and the sampler's statistics.
+
+    ``Integrated`` has no warm-up where importance proposals serve.
+    """
     import bayes_glmm as bg
 
-    method = bg.NUTS(draws=options.draws, tune=options.tune, chains=options.chains, seed=seed)
+    size = {"draws": options.draws, "chains": options.chains, "seed": seed}
+    method = bg.Integrated(**size) if integrated else bg.NUTS(tune=options.tune, **size)
     tree = bg.GLMM(problem.formula, data, family=problem.family).fit(method).to_datatree()
     posterior = tree["posterior"]
     draws = by_level("", posterior["beta"])
@@ -128,7 +134,7 @@ def summary(draws, stats, seconds: float) -> dict:
         "sd": {name: float(x.std()) for name, x in draws.items()},
         "ess": min(float(array_stats.ess(x, method="bulk", **axes)) for x in draws.values()),
         "rhat": max(float(array_stats.rhat(x, **axes)) for x in draws.values()),
-        "divergences": int(stats["diverging"].sum()),
+        "divergences": int(stats["diverging"].sum()) if "diverging" in stats else 0,
     }
 
 
@@ -152,6 +158,7 @@ def main() -> None:
     problem = next(p for p in posteriors(quick=False) if p.data == options.data)
     sample = {
         "bayes_glmm": sample_ours,
+        "bayes_glmm-integrated": partial(sample_ours, integrated=True),
         "bambi": sample_bambi,
         "bambi-nutpie": partial(sample_bambi, sampler="nutpie"),
     }[options.package]

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from .cases import Problem
 from .threads import free_threads
 
-PACKAGES = ("bayes_glmm", "bambi", "bambi-nutpie")
+PACKAGES = ("bayes_glmm", "bayes_glmm-integrated", "bambi", "bambi-nutpie")
 TOLERANCE = 0.25  # posterior standard deviations between posterior means
 
 

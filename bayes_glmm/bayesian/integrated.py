@@ -36,7 +36,9 @@ log = logging.getLogger("bayes_glmm")
 LADDER = {1: (7, 15, 31, 63, 127), 2: (5, 9, 17, 33), 3: (5, 9, 15)}
 PILOT = 400  # proposals the nodes are chosen with
 CHECKED = 20  # draws at which the nodes are checked
-SPREAD = 0.01  # range, over these draws, of the change of the log density by more nodes
+# SD, over these draws, of the change of the log density by more nodes: posterior means move
+# by about as much, in posterior SDs
+SPREAD = 0.01
 THINNED = 3  # most proposals for a kept draw: the chain's autocorrelation is then small
 DENSITIES = 5e8  # rows times nodes that proposals beyond the first for each draw may cost
 REFITS = 2  # of the proposal to its weighted draws
@@ -225,7 +227,7 @@ def choose_nodes(density, pilot, pilot_density, rng) -> tuple[list[dict], bool]:
     Returns
     -------
     table, settled
-        Rows ``nodes, more, change``: ``change`` is the range, over ``CHECKED`` draws, of the
+        Rows ``nodes, more, change``: ``change`` is the SD, over ``CHECKED`` draws, of the
         difference between the log densities with ``more`` and with ``nodes`` nodes.
     """
     if density.nodes == 1:
@@ -238,7 +240,7 @@ def choose_nodes(density, pilot, pilot_density, rng) -> tuple[list[dict], bool]:
     for nodes, more in pairwise(ladder):
         density.use_nodes(more)
         finer = log_density(density, points)[0]
-        change = float(np.ptp(finer - value))
+        change = float(np.std(finer - value))
         table.append({"nodes": nodes, "more": more, "change": change})
         if change <= SPREAD:
             density.use_nodes(nodes)

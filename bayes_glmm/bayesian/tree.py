@@ -9,10 +9,12 @@ import numpy as np
 import xarray as xr
 
 from ..datatree import coords_of, dataset, dims_and_coords
-from ..numerics.bind import bind_numpy
+from ..numerics.bind import bind_numba, bind_numpy
+from ..numerics.pieces import available_cores, in_threads
 from ..priors.correlations import pairs
 
 PRIOR_DRAWS = 2000
+MANY = 100_000  # densities from which a second thread pays
 
 
 def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) -> xr.DataTree:
@@ -86,10 +88,33 @@ def predictive(model, design, draws, rng) -> tuple[np.ndarray, np.ndarray]:
         effects = [draws[f"b_{block.group}"][chain] for block in design.groups]
         eta = linear_predictor(design, draws["beta"][chain], effects)
         dispersion = draws["dispersion"][chain][:, None] if "dispersion" in draws else 1.0
-        log_likelihood[chain] = bound.log_likelihood(design.y, design.trials, eta, dispersion)
+        log_likelihood[chain] = log_densities(model, design, eta, dispersion)
         mean = bound.mean(eta)
         replicated[chain] = model.family.simulate(rng, mean, design.trials, dispersion)
     return log_likelihood, replicated
+
+
+def log_densities(model, design, eta, dispersion) -> np.ndarray:
+    """``log f(y | eta)`` of each draw and row, all constants included, ``(draws, n)``.
+
+    By the compiled family, which is several times faster than its NumPy form.
+    """
+    score = bind_numba(model.family, model.link).score
+    y, trials = (np.array(a, float) for a in (design.y, design.trials))  # writable
+    phi = np.broadcast_to(dispersion, (len(eta), 1))[:, 0]
+    eta = np.ascontiguousarray(eta)
+    found = np.empty_like(eta)
+
+    def part(first: int, last: int) -> int:
+        out = np.empty((2, design.n))
+        for d in range(first, last):
+            score(y, trials, eta[d], phi[d], 0, design.n, out)
+            found[d] = out[0]
+        return 0
+
+    in_threads(part, len(eta), available_cores() if eta.size > MANY else 1)
+    scale = model.family.log_scale(y, trials, dispersion)[0]
+    return found + scale + model.family.log_base(y, trials)
 
 
 def log_prior(model, draws) -> xr.Dataset:
