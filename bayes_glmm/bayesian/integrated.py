@@ -33,7 +33,7 @@ from .tree import posterior_tree
 
 log = logging.getLogger("bayes_glmm")
 
-LADDER = {1: (7, 15, 31, 63, 127), 2: (5, 9, 17, 33), 3: (5, 9, 15)}
+LADDER = {1: (7, 15, 31, 63, 127, 201), 2: (5, 9, 17, 33), 3: (5, 9, 15)}
 PILOT = 400  # proposals the nodes are chosen with
 CHECKED = 20  # draws at which the nodes are checked
 # SD, over these draws, of the change of the log density by more nodes: posterior means move
@@ -87,7 +87,8 @@ def fit(model, method) -> Fit:
         As of ``NUTS``. ``details`` holds ``sampler``, ``khat``, ``importance_ess``,
         ``acceptance``, ``nodes`` and ``node_table``; the DataTree also the group
         ``log_likelihood_by_group``: the log-likelihood of each level's rows together with its
-        effects integrated out, for leave-one-group-out.
+        effects integrated out, for leave-one-group-out. ``converged`` also says that the
+        nodes settled and the proposals covered the posterior.
 
     Raises
     ------
@@ -113,6 +114,7 @@ def fit(model, method) -> Fit:
     return replace(
         found,
         seconds=seconds,
+        converged=found.converged and not notes,
         messages=(*doubts, *notes, *found.messages),
         details={**found.details, **sampled.details},
     )

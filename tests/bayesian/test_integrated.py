@@ -425,6 +425,16 @@ def test_refuses_naming_nuts(formula, words):
         model.fit("integrated")
 
 
+def test_too_few_nodes_are_told(monkeypatch):
+    """All of a group alike: seven nodes are too few, and where no more are allowed it says so."""
+    from bayes_glmm.bayesian import integrated
+
+    monkeypatch.setitem(integrated.LADDER, 1, (5, 7))
+    fit = all_alike().fit(bg.Integrated(draws=50))
+    assert not fit.converged
+    assert "integral-unsettled" in {m.code for m in fit.messages}
+
+
 def test_improper_priors_pass_the_gate():
     priors = bg.Priors(sd=bg.Power(1), allow_improper=True)
     with pytest.raises(bg.ImproperPosteriorError):
