@@ -51,6 +51,7 @@ _HOME = {
             "Uniform",
             "UniformShrinkage",
             "InverseGamma",
+            "InverseWishart",
             "LKJ",
             "Flat",
             "Power",

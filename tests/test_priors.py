@@ -21,6 +21,7 @@ from bayes_glmm.priors import (
     HalfStudentT,
     ImproperPriorError,
     InverseGamma,
+    InverseWishart,
     LogNormal,
     Normal,
     Power,
@@ -69,7 +70,7 @@ def quantiles(prior, twin):
 
 def test_every_proper_kind_has_a_twin():
     kinds = {k for k in subclasses(Prior) if not k.__name__.startswith("_")}
-    assert kinds - {type(p) for p, _ in TWINS} == {LKJ, Flat, Power}
+    assert kinds - {type(p) for p, _ in TWINS} == {LKJ, InverseWishart, Flat, Power}
 
 
 @each_prior

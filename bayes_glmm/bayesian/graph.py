@@ -26,6 +26,7 @@ import pytensor.tensor as pt
 
 from ..datatree import coords_of
 from ..priors.correlations import cholesky_rows, pairs
+from ..priors.covariances import factor_rows
 from ..priors.deviations import UniformShrinkage
 from ..propriety import require_posterior
 from .bind import quantity
@@ -88,9 +89,12 @@ def _random(block, priors, information) -> Any:
     """``Z b`` of one grouping factor."""
     group = block.group
     dims = (group, f"{group}_term")
-    sd = independent(f"sd_{group}", priors.sd[group], dims[1])
-    L = _correlation(block, priors.corr[group]) if block.pairs else pt.eye(block.q)
-    factor = L * sd[:, None]
+    if priors.covariance[group] is not None:
+        factor = _covariance(block, priors.covariance[group])
+    else:
+        sd = independent(f"sd_{group}", priors.sd[group], dims[1])
+        L = _correlation(block, priors.corr[group]) if block.pairs else pt.eye(block.q)
+        factor = L * sd[:, None]
     u = _whitened(group, block.q, factor, information)
     b: Any = pm.Deterministic(f"b_{group}", _product(u[:, None, :], factor), dims=dims)
     index = pm.Data(f"index_{group}", block.index, dims="observation")
@@ -190,6 +194,20 @@ def _correlation(block, prior) -> Any:
     first, second = np.array(block.pairs).T
     pm.Deterministic(f"corr_{block.group}", pt.sum(L[first] * L[second], axis=1), dims=dim)
     return L
+
+
+def _covariance(block, prior) -> Any:
+    """Cholesky factor of an inverse-Wishart covariance matrix of a group's columns, (q, q)."""
+    group, dims = block.group, (f"{block.group}_term", f"{block.group}_pair")
+    square: Any = pm.ChiSquared(f"raw_sd_{group}", nu=prior.degrees(block.q), dims=dims[0])
+    below: Any = pm.Normal(f"raw_corr_{group}", 0.0, 1.0, dims=dims[1])
+    rows = factor_rows(prior.root(block.q), pt.sqrt(square), below)
+    factor: Any = pt.stack([pt.stack(row) for row in rows])
+    sd: Any = pm.Deterministic(f"sd_{group}", pt.sqrt(pt.sum(factor**2, axis=1)), dims=dims[0])
+    L = factor / sd[:, None]
+    first, second = np.array(block.pairs).T
+    pm.Deterministic(f"corr_{group}", pt.sum(L[first] * L[second], axis=1), dims=dims[1])
+    return factor
 
 
 def _dispersion(model) -> Any:

@@ -137,6 +137,8 @@ def refusal(model) -> str:
     if len(groups) > 1:
         names = ", ".join(g.group for g in groups)
         return f"{len(groups)} grouping factors ({names}), and integrates those of one"
+    if any(matrix is not None for matrix in model.priors.covariance.values()):
+        return "a prior of a whole covariance matrix, and takes those of SDs and correlations"
     largest = by_size(factors_of(model))[0]
     if largest.q > MOST_DIMENSIONS:
         return f"{largest.q} effects per level, and quadrature is offered up to {MOST_DIMENSIONS}"

@@ -120,12 +120,20 @@ def log_densities(model, design, eta, dispersion) -> np.ndarray:
 def log_prior(model, draws) -> xr.Dataset:
     """Log prior density of every draw, by variable; of a correlation matrix one number.
 
-    Scale: the density of the coefficient, the standard deviation, the correlation matrix.
+    Scale: the density of the coefficient, the standard deviation, the correlation matrix. A
+    prior of the whole covariance matrix is one number, ``covariance_<group>``: the density of
+    the SDs and correlations together.
     """
     priors = model.priors
     found = {"beta": _each(priors.beta, draws["beta"])}
     dims, _ = dims_and_coords(model)
     for block in model.design.groups:
+        if (matrix := priors.covariance[block.group]) is not None:
+            name = f"covariance_{block.group}"
+            R = correlation_matrices(block, draws)
+            found[name] = matrix.logpdf_of_parts(draws[f"sd_{block.group}"], R)
+            dims[name] = []
+            continue
         name = f"sd_{block.group}"
         found[name] = _each(priors.sd[block.group], draws[name])
         if block.pairs:
@@ -171,6 +179,13 @@ def prior_draws(model, rng, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray]:
 
     found = {"beta": vector(priors.beta)} if priors.beta else {}
     for block in model.design.groups:
+        if (matrix := priors.covariance[block.group]) is not None:
+            D = matrix.rvs(rng, size, block.q)
+            sd = np.sqrt(np.diagonal(D, axis1=1, axis2=2))
+            i, j = np.array(block.pairs).T
+            found[f"sd_{block.group}"] = sd[None]
+            found[f"corr_{block.group}"] = (D[:, i, j] / (sd[:, i] * sd[:, j]))[None]
+            continue
         found[f"sd_{block.group}"] = vector(priors.sd[block.group])
         if block.pairs:
             found[f"corr_{block.group}"] = np.empty((1, size, len(block.pairs)))

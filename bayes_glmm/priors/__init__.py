@@ -8,6 +8,7 @@ from .assignment import Priors, ResolvedPriors, resolve_priors
 from .base import ImproperPosteriorError, ImproperPriorError, Prior
 from .coefficients import Cauchy, Flat, Normal, StudentT, Uniform
 from .correlations import LKJ
+from .covariances import InverseWishart
 from .deviations import (
     PC,
     Exponential,
@@ -34,6 +35,7 @@ __all__ = [
     "ImproperPosteriorError",
     "ImproperPriorError",
     "InverseGamma",
+    "InverseWishart",
     "LogNormal",
     "Normal",
     "Power",

@@ -43,6 +43,7 @@ import numpy as np
 from .base import ImproperPriorError, Prior
 from .coefficients import Flat, Normal, Uniform
 from .correlations import LKJ
+from .covariances import InverseWishart
 from .deviations import HalfStudentT, InverseGamma, UniformShrinkage
 from .implied import high_to_low, in_words, intraclass
 
@@ -55,7 +56,12 @@ REASON = {
     ),
     "corr": "correlations near one have infinite weight",
 }
-NOUN = {"coefficient": "a coefficient", "sd": "a standard deviation", "corr": "a correlation"}
+NOUN = {
+    "coefficient": "a coefficient",
+    "sd": "a standard deviation",
+    "corr": "a correlation",
+    "covariance": "a covariance matrix",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,10 @@ class Priors:
         Prior of every standard deviation of a random effect, link scale.
     corr
         Prior of every correlation matrix of random effects.
+    covariance
+        Prior of the whole covariance matrix of correlated random effects, ``InverseWishart(…)``,
+        instead of priors of their standard deviations and correlations; of every grouping factor
+        whose effects are all correlated.
     dispersion
         Prior of the dispersion, as the family defines it: gaussian the residual standard
         deviation, negative_binomial theta, negative_binomial1 phi, gamma the coefficient of
@@ -80,6 +90,8 @@ class Priors:
         column, ``{"period": …}`` for all columns of a term, ``{"Intercept": …}``.
     sd_for
         Prior by grouping factor, ``{"herd": …}``, or by effect, ``{"herd[Intercept]": …}``.
+    covariance_for
+        Prior of the covariance matrix by grouping factor.
     allow_improper
         Accept improper priors, such as ``Flat()``. The model can then be made and checked;
         it is sampled only if ``check_propriety`` finds that the posterior exists.
@@ -89,9 +101,11 @@ class Priors:
     beta: Prior | None = None
     sd: Prior | None = None
     corr: LKJ | None = None
+    covariance: InverseWishart | None = None
     dispersion: Prior | None = None
     beta_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
     sd_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
+    covariance_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
     allow_improper: bool = False
 
     def __post_init__(self) -> None:
@@ -100,8 +114,9 @@ class Priors:
             raise ValueError(
                 f"Priors(allow_improper={self.allow_improper!r}) must be True or False."
             )
-        named = {n: getattr(self, n) for n in ("intercept", "beta", "sd", "corr", "dispersion")}
-        for slot in ("beta_for", "sd_for"):
+        slots = ("intercept", "beta", "sd", "corr", "covariance", "dispersion")
+        named = {slot: getattr(self, slot) for slot in slots}
+        for slot in ("beta_for", "sd_for", "covariance_for"):
             chosen = dict(getattr(self, slot))
             object.__setattr__(self, slot, chosen)
             named |= {f"{slot}[{key!r}]": prior for key, prior in chosen.items()}
@@ -133,7 +148,7 @@ class Assigned(NamedTuple):
         """Give the row of ``COLUMNS``."""
         extra = (self.dimension,) if isinstance(self.prior, LKJ) else ()
         low = high = np.nan  # an improper prior has no range
-        if self.prior.proper:
+        if self.prior.proper and not isinstance(self.prior, InverseWishart):
             low, high = (float(self.prior.ppf(q, *extra)) for q in (0.025, 0.975))
         scale = "variance" if self.prior.stated_on == "variance" else self._scale
         means: tuple = (np.nan, np.nan, np.nan, np.nan, "")
@@ -150,6 +165,8 @@ class Assigned(NamedTuple):
     def _scale(self) -> str:
         if self.parameter == "dispersion":
             return "response"
+        if isinstance(self.prior, InverseWishart):
+            return "covariance"
         return "correlation" if isinstance(self.prior, LKJ) else "link"
 
 
@@ -159,6 +176,8 @@ class ResolvedPriors:
 
     ``beta`` follows the design's terms; ``sd[group]`` the columns of the group; ``corr[group]``
     is None where nothing is correlated; ``dispersion`` is None where the family has none.
+    ``covariance[group]`` is the prior of the whole matrix, or None; with one, ``sd[group]`` are
+    its margins and ``corr[group]`` is None.
     """
 
     beta: tuple[Prior, ...]
@@ -167,6 +186,7 @@ class ResolvedPriors:
     dispersion: Prior | None
     assigned: tuple[Assigned, ...]
     link: str = ""
+    covariance: dict[str, InverseWishart | None] = field(default_factory=dict)
 
     @property
     def proper(self) -> bool:
@@ -209,6 +229,12 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
     sd = {g: [_from_data(row, k, g, design, family, link) for k, row in enumerate(found)]
           for g, found in sd.items()}  # fmt: skip
     corr = {block.group: _correlations(chosen, block) for block in design.groups}
+    covariance = {
+        block.group: _covariance(chosen, block, design, family, link) for block in design.groups
+    }
+    for block in design.groups:
+        if (matrix := covariance[block.group]) is not None:
+            sd[block.group], corr[block.group] = _margins(matrix, block, chosen), [matrix]
     dispersion = _dispersion(chosen, design, family) if family.has_dispersion else []
     rows = [*beta]
     for block in design.groups:
@@ -220,7 +246,13 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
         dispersion=dispersion[0].prior if dispersion else None,
         assigned=(*rows, *dispersion),
         link=link.name,
+        covariance={g: None if row is None else _matrix_of(row) for g, row in covariance.items()},
     )
+
+
+def _matrix_of(row: Assigned) -> InverseWishart:
+    assert isinstance(row.prior, InverseWishart)
+    return row.prior
 
 
 def _lkj(rows: list[Assigned]) -> LKJ | None:
@@ -236,6 +268,8 @@ def _check_slots(chosen: Priors, design, family) -> None:
         "beta": not set(design.terms) - {"Intercept"} and "the formula has no other coefficient",
         "sd": not design.groups and "the formula has no random effect",
         "corr": not correlated and "no random effects are correlated",
+        "covariance": not any(_whole(block) for block in design.groups)
+        and "no grouping factor has all its effects correlated",
         "dispersion": not family.has_dispersion and f"the {family.name} family has none",
     }
     for slot, why in absent.items():
@@ -244,6 +278,24 @@ def _check_slots(chosen: Priors, design, family) -> None:
     _check_names("beta_for", chosen.beta_for, [k for t in design.terms for k in _beta_keys(t)])
     keys = [k for block in design.groups for c in block.columns for k in _sd_keys(block.group, c)]
     _check_names("sd_for", chosen.sd_for, keys)
+    whole = [block.group for block in design.groups if _whole(block)]
+    _check_names("covariance_for", chosen.covariance_for, whole)
+    governed = [b for b in design.groups if _given_covariance(chosen, b) is not None]
+    for block in governed:
+        keys = [k for c in block.columns for k in _sd_keys(block.group, c) if k in chosen.sd_for]
+        if keys:
+            raise ValueError(
+                f"Priors(sd_for=…) names {keys[0]!r}, whose covariance matrix has a prior already, "
+                "which includes its standard deviations: give one of the two."
+            )
+    others = [block for block in design.groups if block not in governed]
+    free = {"sd": others, "corr": [b for b in others if any(len(c) > 1 for c in b.blocks)]}
+    for slot, blocks in free.items():
+        if governed and not blocks and getattr(chosen, slot) is not None:
+            raise ValueError(
+                f"Priors({slot}=…) has nothing to apply to: the prior of the covariance matrix "
+                "includes standard deviations and correlations. Leave it out."
+            )
 
 
 def _check_names(slot: str, mapping: Mapping[str, Prior], known: list[str]) -> None:
@@ -392,14 +444,7 @@ def _from_data(row: Assigned, column: int, group: str, design, family, link) -> 
     """Give a uniform-shrinkage prior the weight that the data say, and say so."""
     if not isinstance(row.prior, UniformShrinkage) or row.prior.weight is not None:
         return row
-    from ..numerics.bind import bind_numpy
-    from ..numerics.groups import Rows
-    from ..numerics.irls import expected_weights, fit_glm
-
-    bound = bind_numpy(family, link)
-    rows = Rows(design.y, design.trials, design.offset, design.X)
-    found = fit_glm(bound, rows)
-    weights = expected_weights(bound, found.eta, design.trials, found.dispersion)
+    weights = _null_weights(design, family, link)
     block = next(b for b in design.groups if b.group == group)
     typical = float(weights @ block.Z[:, column] ** 2) / block.n_levels
     if not typical > 1e-8:
@@ -409,6 +454,62 @@ def _from_data(row: Assigned, column: int, group: str, design, family, link) -> 
         )
     why = "chosen; its weight is taken from the data (empirical Bayes)"
     return row._replace(prior=UniformShrinkage(typical), why=why)
+
+
+def _null_weights(design, family, link) -> np.ndarray:
+    """Weights of the rows at the fit without random effects, shape (n,)."""
+    from ..numerics.bind import bind_numpy
+    from ..numerics.groups import Rows
+    from ..numerics.irls import expected_weights, fit_glm
+
+    bound = bind_numpy(family, link)
+    found = fit_glm(bound, Rows(design.y, design.trials, design.offset, design.X))
+    return expected_weights(bound, found.eta, design.trials, found.dispersion)
+
+
+def _whole(block) -> bool:
+    """Whether all effects of a grouping factor, two or more, are correlated."""
+    return len(block.blocks) == 1 and len(block.columns) > 1
+
+
+def _given_covariance(chosen: Priors, block) -> Prior | None:
+    if not _whole(block):
+        return None
+    return chosen.covariance_for.get(block.group, chosen.covariance)
+
+
+def _covariance(chosen: Priors, block, design, family, link) -> Assigned | None:
+    """Prior of the covariance matrix of a group, its scale from the data where it has none."""
+    given = _given_covariance(chosen, block)
+    if given is None:
+        return None
+    name, d = f"covariance_{block.group}", len(block.columns)
+    row = _assign(name, "covariance", [given], InverseWishart(d + 1, 1.0), "", False, d)
+    prior = _matrix_of(row)
+    prior.check(d, block.group)
+    if prior.df is not None and prior.scale is not None:
+        return row
+    if prior.scale is not None:
+        return row._replace(prior=prior.resolved(np.eye(d)))
+    weights = _null_weights(design, family, link)
+    information = block.Z.T @ (weights[:, None] * block.Z) / block.n_levels
+    size = np.sqrt(np.diag(information))
+    if not (size.min() > 1e-4 and np.linalg.cond(information / np.outer(size, size)) < 1e10):
+        raise ValueError(
+            f"InverseWishart() of {block.group} finds no information about some effect in the fit "
+            "without random effects: give it a scale, or another prior."
+        )
+    why = "chosen; its scale is taken from the data (empirical Bayes)"
+    return row._replace(prior=prior.resolved(information), why=why)
+
+
+def _margins(row: Assigned, block, chosen: Priors) -> list[Assigned]:
+    """Priors of the single variances that follow from that of the matrix."""
+    prior, why = _matrix_of(row), f"follows from that of {row.parameter}"
+    return [
+        Assigned(f"sd_{block.group}[{column}]", prior.margin(k, len(block.columns)), False, why)
+        for k, column in enumerate(block.columns)
+    ]
 
 
 def _correlations(chosen: Priors, block) -> list[Assigned]:

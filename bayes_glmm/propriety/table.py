@@ -173,6 +173,37 @@ def slow_tails(spec: Specification) -> ProprietyReport | None:
     return _unknown(rule, f"Use {NORMAL} and on standard deviations, or another link.")
 
 
+def joint_covariance(spec: Specification) -> ProprietyReport | None:
+    """Rule 9: inverse-Wishart covariance matrices beside flat coefficients.
+
+    A subspace of ``m`` of the ``d`` effects has the margin ``m (df - d + m) + kappa - p``, which
+    is positive for every data set where ``df - d + 1 > p``.
+    """
+    matrices = {g: m for g, m in spec.priors.covariance.items() if m is not None}
+    if not matrices:
+        return None
+    others = [d for d in spec.deviations if d.group not in matrices]
+    scale = spec.priors.dispersion
+    if spec.family.name == "gaussian" and scale.proper and all(d.prior.proper for d in others):
+        return None  # rules 15 and 16 need no more than proper priors
+    p = len(spec.flat)
+    moments = [m.df - len(spec.priors.sd[g]) + 1.0 for g, m in matrices.items()]
+    heavy = spec.problem.heavy or any(np.isfinite(d.alpha) for d in others)
+    if spec.discrete and not heavy and min(moments) > p:
+        rule = (
+            "The columns with flat priors are overlapped, and an inverse-Wishart prior has more "
+            f"moments of its standard deviations (df - d + 1 = {min(moments):g}) than there are "
+            f"flat coefficients ({p}). This is power counting."
+        )
+        return ProprietyReport("likely proper", rule, OWN, p=p)
+    rule = (
+        "The tails of an inverse-Wishart prior are heavy, and with its degrees of freedom "
+        f"(df - d + 1 = {min(moments):g}, flat coefficients {p}) the check does not know whether "
+        "the posterior exists."
+    )
+    return _unknown(rule, f"Use {NORMAL}, or HalfNormal or PC on standard deviations with LKJ(2).")
+
+
 # ---- 8 to 14: discrete responses, by the tails ----------------------------------------------
 
 
@@ -367,6 +398,7 @@ RULES: tuple[Callable[[Specification], ProprietyReport | None], ...] = (
     separated,
     unknown_size,
     slow_tails,
+    joint_covariance,
     by_tails,
     gaussian,
     gamma,

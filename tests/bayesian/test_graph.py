@@ -28,6 +28,7 @@ MIXED = bg.Priors(
     beta_for={"x": bg.StudentT(3, 0, 1)},
     sd_for={"a[Intercept]": bg.InverseGamma(2, 1), "a[x]": bg.PC(2, 0.05)},
 )
+MATRIX = ((1.0, 0.3, -0.2), (0.3, 0.8, 0.1), (-0.2, 0.1, 0.5))
 MODELS = {
     "no random effect": ("y ~ x + w", {}),
     "no columns": ("y ~ 1 + (1 | a)", {}),
@@ -41,6 +42,10 @@ MODELS = {
     "uniform variance": (
         "y ~ x + (1 | a)",
         {"priors": bg.Priors(sd=bg.Uniform(0, 9, on="variance"))},
+    ),
+    "covariance matrix": (
+        "y ~ x + (x + w | a) + (1 | b)",
+        {"priors": bg.Priors(covariance=bg.InverseWishart(5, MATRIX))},
     ),
     "gaussian": (
         "y ~ x + (x | a)",
@@ -74,13 +79,16 @@ def stated_density(model, values) -> float:
     eta = design.X @ values["beta"] + design.offset
     for block in design.groups:
         sd, b = values[f"sd_{block.group}"], values[f"b_{block.group}"]
-        total += sum(p.logpdf(x) for p, x in zip(priors.sd[block.group], sd, strict=True))
         R = np.eye(block.q)
         for k, (i, j) in enumerate(block.pairs):
             R[i, j] = R[j, i] = values[f"corr_{block.group}"][k]
-        total += sum(
-            priors.corr[block.group].logpdf(R[np.ix_(c, c)]) for c in block.blocks if c[1:]
-        )
+        if (matrix := priors.covariance[block.group]) is not None:
+            total += matrix.logpdf_of_parts(sd, R)
+        else:
+            total += sum(p.logpdf(x) for p, x in zip(priors.sd[block.group], sd, strict=True))
+            total += sum(
+                priors.corr[block.group].logpdf(R[np.ix_(c, c)]) for c in block.blocks if c[1:]
+            )
         total += stats.multivariate_normal(cov=R * np.outer(sd, sd)).logpdf(b).sum()
         eta = eta + np.sum(block.Z * b[block.index], axis=1)
     dispersion = values.get("dispersion", 1.0)

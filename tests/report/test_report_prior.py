@@ -9,6 +9,7 @@ from bayes_glmm.report import About
 from bayes_glmm.report.document import Heading, Paragraph, Picture, Table
 from bayes_glmm.report.material import Material, TooLargeError
 from bayes_glmm.report.sections import prior as section
+from bayes_glmm.report.sections.model import model as model_section
 from bayes_glmm.report.sections.prior import prior
 
 
@@ -103,3 +104,16 @@ def test_large_data_are_not_drawn(model, monkeypatch):
     monkeypatch.setattr("bayes_glmm.report.material.RESPONSES", 24 * 49)
     with pytest.raises(TooLargeError, match="24 rows are too many to draw often"):
         Material(About("x"), None, model).prior_predictive()
+
+
+def test_a_covariance_matrix_is_shown_by_its_margins():
+    priors = bg.Priors(covariance=bg.InverseWishart(4, 900.0))
+    frame = bg.load_dataset("sleepstudy")
+    formula = "reaction ~ days + (days | subject)"
+    m = bg.GLMM(formula, frame, family="gaussian", priors=priors)
+    table, _ = of(blocks_of(m), Table)
+    headings = [text_of(row.text) for row in table.rows if isinstance(row, Heading)]
+    assert headings == ["SD of subject", "SD of subject, days"]
+    stated, *_ = of(model_section(Material(About("x"), None, m)), Table)
+    (row,) = [row for row in cells(stated) if row[0] == "covariance_subject"]
+    assert row[2:4] == ["–", "the standard deviations above, and correlations"]

@@ -5,7 +5,7 @@ import re
 from ..document import Block, Code, Equations, Fold, Math, Paragraph, Table, Text
 from ..material import Material
 from ..mathml import upright
-from ..numbers import interval, significant
+from ..numbers import ABSENT, interval, significant
 from ..scales import effect, level, spread
 
 LONGEST = 62  # characters of a line of the linear predictor
@@ -137,7 +137,7 @@ def _prior_row(m, row) -> tuple[Text, ...]:
     return (
         Code(row.parameter),
         f"{row.prior}{scale}",
-        f"{significant(low, 2)} to {significant(high, 2)}",
+        f"{significant(low, 2)} to {significant(high, 2)}" if low == low else ABSENT,
         _meaning(m, row.parameter, low, high),
         "package" if row.default else "user",
     )
@@ -149,6 +149,8 @@ def _meaning(m, parameter: str, low: float, high: float) -> str:
         return level(m, low, high)
     if parameter.startswith("sd_"):
         return spread(m, low, high)
+    if parameter.startswith("covariance_"):
+        return "the standard deviations above, and correlations"
     if parameter.startswith("corr_"):
         return f"correlation {interval(low, high, 2)}"
     if parameter == "dispersion":
