@@ -18,7 +18,7 @@ LKJ are independent (``priors.correlations``). Variables named ``raw_…`` carry
 randomness where the quantity of interest is derived from it.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pymc as pm
@@ -226,7 +226,8 @@ def _response(design, model, eta, dispersion) -> None:
     known = {"dispersion": dispersion}
     if np.isfinite(model.link.lowest):  # no mean: no density
         inside = eta > model.link.lowest
-        pm.Potential("inside", pt.sum(pt.switch(inside, np.float64(0), -np.inf)))
+        outside = pt.switch(inside, np.float64(0), -np.inf)
+        pm.Potential("inside", cast("Any", pt.sum(outside)))
         eta = pt.switch(inside, eta, np.float64(model.link.lowest + 1.0))
     if "trials" in parameters.values():
         known["trials"] = pm.Data("trials_data", design.trials, dims="observation")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import pairwise
 from time import perf_counter
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -270,8 +271,7 @@ def by_importance(density, method, proposal: Proposal, pilot, rng) -> Sampled:
     for refits in range(1, REFITS + 1):
         if found.details["khat"] <= COVERED:
             break
-        points, ratio = found.proposals
-        better = refitted(points, ratio)
+        better = refitted(*cast("tuple", found.proposals))
         found = one_round(density, method, better, better.draw(rng, PILOT), rng)
         found.details["refits"] = refits
     return found

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import nutpie
+from nutpie.compiled_pyfunc import from_pyfunc
 
 from .density import IntegratedDensity
 
@@ -44,7 +45,7 @@ def run(make_density: Callable, centre, root, method, stream) -> tuple[np.ndarra
 
         return log_density
 
-    sampler = nutpie.compiled_pyfunc.from_pyfunc(
+    sampler = from_pyfunc(
         ndim=d,
         make_logp_fn=make_log_density,
         make_expand_fn=lambda *seeds: lambda z: {"z": np.asarray(z, float)},

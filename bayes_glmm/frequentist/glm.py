@@ -78,7 +78,9 @@ def information_of(bound, rows: Rows, optimum) -> np.ndarray:
     dispersion = pearson_dispersion(bound, rows, optimum) if family.has_dispersion else 1.0
     weights = expected_weights(bound, optimum.eta, rows.trials, dispersion)
     expected = X.T @ (weights[:, None] * X)
-    return block_diag(expected, optimum.observed[-1, -1]) if family.has_dispersion else expected
+    if not family.has_dispersion:
+        return expected
+    return np.asarray(block_diag(expected, optimum.observed[-1, -1]))
 
 
 def pearson_dispersion(bound, rows: Rows, optimum) -> float:

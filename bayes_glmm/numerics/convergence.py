@@ -112,8 +112,9 @@ def autocovariance(x: np.ndarray) -> np.ndarray:
     size = x.shape[-1]
     centred = x - x.mean(axis=-1, keepdims=True)
     wide = next_fast_len(2 * size, real=True)
-    transform = rfft(centred, wide, axis=-1)
-    return irfft(transform * np.conjugate(transform), wide, axis=-1)[..., :size] / size
+    transform = np.asarray(rfft(centred, wide, axis=-1))
+    power = transform * np.conjugate(transform)
+    return np.asarray(irfft(power, wide, axis=-1))[..., :size] / size
 
 
 def pareto_k(log_ratios: np.ndarray) -> float:

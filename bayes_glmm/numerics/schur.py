@@ -170,7 +170,7 @@ def list_entries(begins, columns, parent, mark, starts, rows, row_starts, row_co
 
 def factor_pattern(lower: Any) -> FactorPattern:
     """Find the pattern of the factor of a matrix, given its lower triangle (CSR)."""
-    strict = sparse.tril(lower, -1, format="csr")
+    strict: Any = sparse.tril(lower, -1, format="csr")
     begins, columns = strict.indptr.astype(np.int64), strict.indices.astype(np.int64)
     size = len(begins) - 1
     parent, mark = np.empty(size, np.int64), np.empty(size, np.int64)
