@@ -16,11 +16,8 @@ from scipy.special import expit, logit, ndtri, roots_hermitenorm
 
 from .fit import Component, Fit, Variance, components_of
 from .methods import NotServedError
+from .priors.implied import LATENT, RATIOS
 
-# variance of the latent residual of a threshold model: logistic, normal, Gumbel
-LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6, "loglog": np.pi**2 / 6}
-# what exp of a difference between two levels is a ratio of
-RATIOS = {"logit": "odds ratio", "log": "ratio of means", "cloglog": "hazard ratio"}
 NODES = 40  # of the average over a lognormal mean
 STEP = 1e-5  # of differences, on the log scale
 

@@ -7,7 +7,7 @@ from ..messages import Message, message
 from .likelihood import Likelihood, Maximum
 
 FEW_LEVELS = 5  # below it a variance between levels is hardly estimated
-AT_LIMIT = 1e-4  # distance of a correlation from one that is called one
+NEAR_ONE = 1e-4  # distance of a correlation from one that is called one
 FLAT = 0.25  # fall of the log-likelihood that is called flat
 
 
@@ -50,7 +50,7 @@ def on_the_boundary(variance: Variance) -> list[Message]:
     for c, value in zip(variance.components, variance.estimate, strict=True):
         if c.kind == "sd" and value == 0.0:
             notes.append(message("zero-variance", component=f"{c.term} by {c.group}"))
-        if c.kind == "corr" and abs(value) > 1.0 - AT_LIMIT:
+        if c.kind == "corr" and abs(value) > 1.0 - NEAR_ONE:
             pair = f"{c.term} and {c.term2} by {c.group}"
             notes.append(message("correlation-at-limit", component=pair, value=value))
     return notes

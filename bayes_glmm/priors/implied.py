@@ -9,6 +9,7 @@ import numpy as np
 APART = 3.919927969080108  # between the 2.5 % and 97.5 % quantiles of a standard normal
 # residual variance of the latent variable of a threshold model: logistic, normal, Gumbel
 LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6, "loglog": np.pi**2 / 6}
+# what exp of a difference between two groups is a ratio of
 RATIOS = {"logit": "odds ratio", "log": "ratio of means", "cloglog": "hazard ratio"}
 
 
