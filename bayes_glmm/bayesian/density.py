@@ -142,3 +142,13 @@ class IntegratedDensity:
         bound = bind_numpy(self.model.family, self.model.link)
         ends = sorted({float(np.min(dispersion)), float(np.max(dispersion))})
         return log_concave(bound, self.rows.y, self.rows.trials, ends)
+
+
+def log_density(density, xi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log posterior at many points, ``(draws,)``, and ``log L_g``, ``(draws, levels)``."""
+    arguments = density.arguments(xi)
+    with np.errstate(all="ignore"):
+        by_group = density.many().by_group(*arguments)
+        total = by_group.sum(axis=1) + density.log_scales(arguments[2]) + density.constant
+        total = total + density.coordinates.log_prior(xi)
+    return np.where(np.isfinite(total), total, -np.inf), by_group

@@ -6,11 +6,9 @@ Neither PyMC nor nutpie is imported unless NUTS is needed.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
-from itertools import pairwise
 from time import perf_counter
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -21,55 +19,22 @@ from ..frequentist.likelihood import Likelihood, factors_of
 from ..messages import Message, message
 from ..methods import NotServedError
 from ..numerics.bind import bind_numba
-from ..numerics.convergence import pareto_k
 from ..numerics.groups import by_size
 from ..numerics.marginal import MOST_DIMENSIONS
 from ..numerics.optimise import Optimum, maximise
 from ..numerics.threads import one_blas_thread
 from ..propriety import require_posterior
 from .density import IntegratedDensity
-from .importance import Proposal, effective_weights, metropolis, refitted, resample
+from .importance import Proposal
+from .integrated_importance import PILOT, by_importance, covered
+from .integrated_nodes import choose_nodes, first_nodes
+from .sampled import Sampled
 from .summary import summarise
 from .tree import posterior_tree
 
 log = logging.getLogger("bayes_glmm")
 
-LADDER = {1: (7, 15, 31, 63, 127, 201), 2: (5, 9, 17, 33), 3: (5, 9, 15)}
-PILOT = 400  # proposals the nodes are chosen with
-CHECKED = 20  # draws at which the nodes are checked
-# SD, over these draws, of the change of the log density by more nodes: posterior means move
-# by about as much, in posterior SDs
-SPREAD = 0.01
-THINNED = 3  # most proposals for a kept draw: the chain's autocorrelation is then small
-DENSITIES = 5e8  # rows times nodes that proposals beyond the first for each draw may cost
-REFITS = 2  # of the proposal to its weighted draws
-COVERED = 0.5  # k-hat up to which importance ratios have a finite variance
 VERSIONS = ("bayes_glmm", "numba", "numpy", "scipy")
-
-
-@dataclass(frozen=True, eq=False)
-class Sampled:
-    """Draws of the coordinates and how they were made.
-
-    Attributes
-    ----------
-    xi
-        ``(chains, draws, size)``.
-    by_group
-        Integrated log-likelihood without constants, ``(chains, draws, levels)``.
-    statistics
-        Of the sampler, by chain and draw.
-    details
-        For ``Fit.details``.
-    proposals
-        All importance proposals and their log ratios.
-    """
-
-    xi: np.ndarray
-    by_group: np.ndarray
-    statistics: dict[str, np.ndarray]
-    details: dict
-    proposals: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def fit(model, method) -> Fit:
@@ -163,23 +128,13 @@ def compile_kernels(model) -> None:
         _ = kernel.compiled
 
 
-# the mode
-
-
-def first_nodes(model) -> int:
-    """Nodes the search for the mode starts with; one where the integrand is gaussian."""
-    if model.family.name == "gaussian" and model.link.name == "identity":
-        return 1
-    return LADDER[by_size(factors_of(model))[0].q][0]
+# the draws
 
 
 def find_mode(model, density: IntegratedDensity) -> tuple[Optimum, np.ndarray | None]:
     """Find the posterior mode of the coordinates and the inverse Hessian there."""
     start, inverse = density.coordinates.start(*Likelihood.of(model).start)
     return maximise(density, start, inverse)
-
-
-# the draws
 
 
 def sample(model, method, density, mode, stream) -> tuple[Sampled, list[Message]]:
@@ -205,8 +160,9 @@ def sample(model, method, density, mode, stream) -> tuple[Sampled, list[Message]
     if method.method != "nuts":
         found = by_importance(density, method, proposal, (pilot, pilot_density), rng)
         details |= found.details
-        if method.method == "importance" or found.details["khat"] <= COVERED:
-            if not found.details["khat"] <= COVERED:
+        enough = covered(found.details["khat"])
+        if method.method == "importance" or enough:
+            if not enough:
                 notes.append(message("importance-not-covered", khat=found.details["khat"]))
             return replace(found, details=details), notes
         log.info("Integrated: k-hat %.2f, going on by NUTS", found.details["khat"])
@@ -214,110 +170,6 @@ def sample(model, method, density, mode, stream) -> tuple[Sampled, list[Message]
 
     found = by_nuts(density, method, optimum.x, covariance, stream)
     return replace(found, details={**details, **found.details}), notes
-
-
-def log_density(density, xi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log posterior at many points, ``(draws,)``, and ``log L_g``, ``(draws, levels)``."""
-    arguments = density.arguments(xi)
-    with np.errstate(all="ignore"):
-        by_group = density.many().by_group(*arguments)
-        total = by_group.sum(axis=1) + density.log_scales(arguments[2]) + density.constant
-        total = total + density.coordinates.log_prior(xi)
-    return np.where(np.isfinite(total), total, -np.inf), by_group
-
-
-def choose_nodes(density, pilot, pilot_density, rng) -> tuple[list[dict], bool]:
-    """Raise the nodes until more of them change the log density alike at posterior draws.
-
-    Returns
-    -------
-    table, settled
-        Rows ``nodes, more, change``: ``change`` is the SD, over ``CHECKED`` draws, of the
-        difference between the log densities with ``more`` and with ``nodes`` nodes.
-    """
-    if density.nodes == 1:
-        return [{"nodes": 1, "more": 1, "change": 0.0}], True
-    table: list[dict] = []
-    ladder = LADDER[density.factors[density.largest].q]
-    ratio = log_density(density, pilot)[0] - pilot_density
-    points = pilot[resample(ratio, rng, CHECKED)]
-    value = log_density(density, points)[0]
-    for nodes, more in pairwise(ladder):
-        density.use_nodes(more)
-        finer = log_density(density, points)[0]
-        change = float(np.std(finer - value))
-        table.append({"nodes": nodes, "more": more, "change": change})
-        if change <= SPREAD:
-            density.use_nodes(nodes)
-            return table, True
-        value = finer
-    return table, False
-
-
-def proposals_per_draw(density, method) -> int:
-    """Give how many proposals each kept draw may cost."""
-    effects = density.factors[density.largest].q
-    cost = method.chains * method.draws * len(density.rows.y) * (density.nodes**effects + 5)
-    return int(np.clip(DENSITIES / cost, 1, THINNED))
-
-
-def by_importance(density, method, proposal: Proposal, pilot, rng) -> Sampled:
-    """Sample by an independence Metropolis chain over proposals.
-
-    Where k-hat is too large the proposal is fitted to the weighted draws, and the chain is
-    run anew: the posterior of a standard deviation may be far from normal at its mode.
-    """
-    found = one_round(density, method, proposal, pilot, rng)
-    for refits in range(1, REFITS + 1):
-        if found.details["khat"] <= COVERED:
-            break
-        better = refitted(*cast("tuple", found.proposals))
-        found = one_round(density, method, better, better.draw(rng, PILOT), rng)
-        found.details["refits"] = refits
-    return found
-
-
-def one_round(density, method, proposal: Proposal, pilot, rng) -> Sampled:
-    """Draw proposals once, and walk over them."""
-    thin = proposals_per_draw(density, method)
-    shape = method.chains, method.draws * thin
-    starts, starts_density = pilot
-    xi, proposed = proposal.draw(rng, shape[0] * shape[1])
-    value, by_group = log_density(density, xi)
-    ratio = value - proposed
-    value_before, by_group_before = log_density(density, starts)
-    before = value_before - starts_density
-    khat = pareto_k(ratio)
-    chosen = resample(before, rng, shape[0])
-    position, moved = metropolis(ratio.reshape(shape), before[chosen], rng)
-    acceptance = float(moved.mean())
-    position = position[:, thin - 1 :: thin]
-    rows = np.where(position < 0, 0, position + np.arange(shape[0])[:, None] * shape[1])
-    at_start = position < 0
-    origin = np.broadcast_to(chosen[:, None], position.shape)[at_start]
-
-    def kept(array, first):
-        out = array[rows]
-        out[at_start] = first[origin]
-        return out
-
-    return Sampled(
-        xi=kept(xi, starts),
-        by_group=kept(by_group, by_group_before),
-        statistics={
-            "logp": kept(value, value_before),
-            "log_weight": kept(ratio, before),
-        },
-        details={
-            "sampler": "importance",
-            "khat": khat,
-            "proposals": len(xi),
-            "importance_ess": effective_weights(ratio),
-            "acceptance": acceptance,
-            "refits": 0,
-        },
-        proposals=(xi, ratio),
-    )
 
 
 # what a Fit holds

@@ -7,7 +7,8 @@ import numpy as np
 import nutpie
 from nutpie.compiled_pyfunc import from_pyfunc
 
-from .density import IntegratedDensity
+from .density import IntegratedDensity, log_density
+from .sampled import Sampled
 
 STATISTICS = ("diverging", "depth", "n_steps", "step_size", "mean_tree_accept", "energy", "logp")
 
@@ -72,8 +73,6 @@ def run(make_density: Callable, centre, root, method, stream) -> tuple[np.ndarra
 
 def by_nuts(density: IntegratedDensity, method, mode, covariance, stream):
     """Sample the coordinates of an integrated density."""
-    from .integrated import Sampled, log_density
-
     nodes, modes = density.nodes, density.integral.modes.copy()
 
     def make():

@@ -399,10 +399,10 @@ def test_integrated_log_likelihood_by_group():
 
 def test_nuts_where_importance_sampling_fails(monkeypatch):
     """The other sampler on the same density; it is taken where k-hat is too large."""
-    from bayes_glmm.bayesian import integrated
+    from bayes_glmm.bayesian import integrated_importance
 
     model = SEPARATE["groups of one"]
-    monkeypatch.setattr(integrated, "COVERED", -9.0)
+    monkeypatch.setattr(integrated_importance, "COVERED", -9.0)
     fit = model.fit(bg.Integrated(draws=250, tune=150))
     assert fit.details["sampler"] == "nuts"
     assert "khat" in fit.details
@@ -427,9 +427,9 @@ def test_refuses_naming_nuts(formula, words):
 
 def test_too_few_nodes_are_told(monkeypatch):
     """All of a group alike: seven nodes are too few, and where no more are allowed it says so."""
-    from bayes_glmm.bayesian import integrated
+    from bayes_glmm.bayesian import integrated_nodes
 
-    monkeypatch.setitem(integrated.LADDER, 1, (5, 7))
+    monkeypatch.setitem(integrated_nodes.LADDER, 1, (5, 7))
     fit = all_alike().fit(bg.Integrated(draws=50))
     assert not fit.converged
     assert "integral-unsettled" in {m.code for m in fit.messages}

@@ -1,0 +1,30 @@
+"""What the samplers of an integrated density hand back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Draws of the coordinates and how they were made.
+
+    Attributes
+    ----------
+    xi
+        ``(chains, draws, size)``.
+    by_group
+        Integrated log-likelihood without constants, ``(chains, draws, levels)``.
+    statistics
+        Of the sampler, by chain and draw.
+    details
+        For ``Fit.details``.
+    proposals
+        All importance proposals and their log ratios.
+    """
+
+    xi: np.ndarray
+    by_group: np.ndarray
+    statistics: dict[str, np.ndarray]
+    details: dict
+    proposals: tuple[np.ndarray, np.ndarray] | None = None
