@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from .agreement import agreement, worst
 from .fit import Fit
 from .methods import get_method
 
@@ -63,6 +64,16 @@ class Comparison:
         frame = pd.concat(tables, ignore_index=True)
         return frame.reindex(columns=[c for c in _COLUMNS if c in frame])
 
+    def agreement(self) -> pd.DataFrame:
+        """Differences of posterior means in Monte Carlo standard errors, pair by pair.
+
+        Returns
+        -------
+        DataFrame
+            See ``agreement.agreement``: for every pair of fits that sample one posterior.
+        """
+        return agreement(self.fits)
+
     @staticmethod
     def _rows(label: str, fit: Fit, effects, level: float) -> pd.DataFrame:
         table = fit.tidy(effects, level)
@@ -78,12 +89,13 @@ class Comparison:
         )
 
     def __repr__(self) -> str:
-        """Show estimates with standard errors, one block per estimand."""
+        """Show estimates with standard errors by estimand, and whether posteriors agree."""
         blocks = []
         for estimand in ("conditional", "population-averaged"):
             fits = self.by_estimand(estimand)
             if fits:
                 blocks.append(f"{estimand} coefficients: estimate (SE)\n{_wide(fits)}")
+        blocks += [f"{pair}." for pair in worst(self.agreement())]
         blocks += [f"{label} failed: {reason}" for label, reason in self.failures.items()]
         return "\n\n".join(blocks)
 

@@ -52,6 +52,24 @@ def dataset(model, draws: dict[str, np.ndarray], beta: str = "beta") -> xr.Datas
     return xr.Dataset(variables, coords={k: v for k, v in coords.items() if k in used})
 
 
+def draws_of(fit) -> dict[str, np.ndarray]:
+    """Posterior draws of coefficients and variance components, shape (chains, draws), by name.
+
+    The names are ``fit.parameter_names``, in their order.
+    """
+    posterior = fit.draws["posterior"]
+    names = ["beta"]
+    for group in fit.model.design.groups:
+        names += [f"sd_{group.group}"] + ([f"corr_{group.group}"] if group.pairs else [])
+    names += ["dispersion"] if fit.model.family.has_dispersion else []
+    columns = []
+    for name in names:
+        array = np.asarray(posterior[name])
+        flat = array.reshape(*array.shape[:2], int(np.prod(array.shape[2:])))
+        columns += list(np.moveaxis(flat, 2, 0))
+    return dict(zip(fit.parameter_names, columns, strict=True))
+
+
 def asymptotic_datatree(fit, seed: int = 1) -> xr.DataTree:
     """Draw from the asymptotic normal distribution of a fit without draws.
 

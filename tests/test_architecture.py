@@ -24,7 +24,7 @@ LAYERS = (
     {"formula", "families", "priors", "residual", "fit"},
     {"design"},
     {"model", "modelfile"},
-    {"bayesian", "frequentist", "propriety", "datatree"},
+    {"bayesian", "frequentist", "propriety", "datatree", "agreement"},
     {"storage", "estimands", "predict", "ranking", "comparison", "sensitivity", "study"},
     {"report"},
     {"cli"},

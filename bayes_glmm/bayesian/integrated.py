@@ -50,8 +50,8 @@ def fit(model, method) -> Fit:
     Returns
     -------
     Fit
-        As of ``NUTS``. ``details`` holds ``sampler``, ``khat``, ``importance_ess``,
-        ``acceptance``, ``nodes`` and ``node_table``; the DataTree also the group
+        As of ``NUTS``. ``details`` holds ``integrated`` (the factor), ``sampler``, ``khat``,
+        ``importance_ess``, ``acceptance``, ``nodes`` and ``node_table``; the DataTree also
         ``log_likelihood_by_group``: the log-likelihood of each level's rows together with its
         effects integrated out, for leave-one-group-out. ``converged`` also says that the
         nodes settled and the proposals covered the posterior.
@@ -156,7 +156,8 @@ def sample(model, method, density, mode, stream) -> tuple[Sampled, list[Message]
         covariance = covariance if better is None else better
         proposal = Proposal(optimum.x, covariance)
         pilot, pilot_density = proposal.draw(rng, PILOT)
-    details = {"nodes": density.nodes, "node_table": pd.DataFrame(table)}
+    group = model.design.groups[density.largest].group
+    details = {"integrated": group, "nodes": density.nodes, "node_table": pd.DataFrame(table)}
     if method.method != "nuts":
         found = by_importance(density, method, proposal, (pilot, pilot_density), rng)
         details |= found.details

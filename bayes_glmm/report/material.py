@@ -111,7 +111,13 @@ class Material:
     @cached_property
     def posterior(self) -> tuple[str, Fit] | None:
         """The first fit with posterior draws."""
-        return _first(self.mixed or self.conditional, lambda f: f.draws is not None)
+        return next(iter(self.posteriors.items()), None)
+
+    @cached_property
+    def posteriors(self) -> dict[str, Fit]:
+        """All fits with posterior draws, those of mixed models where there are any."""
+        every = self.mixed or self.conditional
+        return {label: fit for label, fit in every.items() if fit.draws is not None}
 
     @cached_property
     def likelihood(self) -> tuple[str, Fit] | None:
@@ -278,25 +284,6 @@ def attempt(what: str, build: Callable[[], Sequence[Block]]) -> list[Block]:
     except Exception as error:  # any failure of one part must leave the others standing
         log.debug("%s failed", what, exc_info=True)
         return [Paragraph(f"Not shown: {what} ({type(error).__name__}: {error}).", "warning")]
-
-
-def draws_of(fit: Fit) -> dict[str, np.ndarray]:
-    """Posterior draws of coefficients and variance components, shape (chains, draws), by name."""
-    posterior = fit.draws["posterior"]
-    found = {}
-    names = ["beta"]
-    for group in fit.model.design.groups:
-        names += [f"sd_{group.group}"] + ([f"corr_{group.group}"] if group.pairs else [])
-    names += ["dispersion"] if fit.model.family.has_dispersion else []
-    arrays = [np.asarray(posterior[name]) for name in names]
-    columns = [a.reshape(*a.shape[:2], -1)[..., k] for a in arrays for k in range(_width(a))]
-    for name, column in zip(fit.parameter_names, columns, strict=True):
-        found[name] = column
-    return found
-
-
-def _width(array: np.ndarray) -> int:
-    return int(np.prod(array.shape[2:]))
 
 
 def tidy_fixed(fit: Fit) -> pd.DataFrame:

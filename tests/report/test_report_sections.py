@@ -8,13 +8,14 @@ import pytest
 from standin import asymptotic_fit, posterior_fit
 
 import bayes_glmm as bg
+from bayes_glmm.datatree import draws_of
 from bayes_glmm.report import About
 from bayes_glmm.report.document import Heading, Table, spans
 from bayes_glmm.report.figures.canvas import STYLES
 from bayes_glmm.report.figures.caterpillar import Effects
 from bayes_glmm.report.folder import make_document
 from bayes_glmm.report.markdown import write_markdown
-from bayes_glmm.report.material import Material, attempt, draws_of
+from bayes_glmm.report.material import Material, attempt
 from bayes_glmm.report.sections import predictive as checks
 from bayes_glmm.report.sections.answer import answer
 from bayes_glmm.report.sections.groups import _extremes

@@ -68,6 +68,7 @@ class MethodStyle:
 # Okabe & Ito's colours, told apart by colour-blind readers; the marker says it a second time
 STYLES = {
     "NUTS": MethodStyle("#0072B2", "o", "●"),
+    "Integrated": MethodStyle("#56B4E9", "h", "⬢"),
     "ML": MethodStyle("#D55E00", "s", "■"),
     "Laplace": MethodStyle("#E69F00", "D", "◆"),
     "PQL": MethodStyle("#009E73", "^", "▲"),
@@ -75,7 +76,7 @@ STYLES = {
     "GLM": MethodStyle("#595959", "X", "✕"),
 }
 OTHER = MethodStyle("#4B9CD3", "P", "✚")
-HOLLOW = {"●": "○", "■": "□", "◆": "◇", "▲": "△", "▼": "▽", "✕": "×", "✚": "✛"}
+HOLLOW = {"●": "○", "⬢": "⬡", "■": "□", "◆": "◇", "▲": "△", "▼": "▽", "✕": "×", "✚": "✛"}
 
 
 def method_styles(methods: dict) -> dict[str, MethodStyle]:

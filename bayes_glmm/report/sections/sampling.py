@@ -1,12 +1,14 @@
-"""Whether the sampler worked: R-hat, effective sample sizes, rank plots."""
+"""Whether the samplers worked: R-hat, effective sample sizes, rank plots, their agreement."""
 
 import numpy as np
 
+from ...agreement import LIMIT, agreement, worst
+from ...datatree import draws_of
 from ...fit import Fit
-from ..document import Block, Code, Paragraph, Picture, Table, Text
+from ..document import Block, Code, Paragraph, Picture, Subtitle, Table, Text
 from ..figures.ranks import ranks
-from ..material import Material, attempt, draws_of
-from ..numbers import count, decimals_for, fixed, significant
+from ..material import Material, attempt
+from ..numbers import count, decimals_for, fixed, percent, significant
 
 PANELS = 12  # of the rank plot
 
@@ -16,9 +18,14 @@ def sampling(material: Material) -> list[Block]:
     if material.posterior is None:
         return [Paragraph("No method drew samples.")]
     label, fit = material.posterior
+    blocks = attempt("agreement of the samplers", lambda: _agreement(material))
+    for each, sampled in material.posteriors.items():
+        if "khat" in sampled.details or "node_table" in sampled.details:
+            blocks += attempt(f"how {each} sampled", lambda m=each: _integrated(material, m))
     return [
         *attempt("sampler diagnostics", lambda: _diagnostics(label, fit)),
         *attempt("rank plots", lambda: [_ranks(fit)]),
+        *blocks,
     ]
 
 
@@ -71,6 +78,61 @@ def _worst(fit: Fit) -> list[tuple[Text, ...]]:
             )
         )
     return rows
+
+
+def _agreement(material: Material) -> list[Block]:
+    """Set the posteriors of one model beside each other, in Monte Carlo standard errors."""
+    table = agreement(material.posteriors)
+    if table.empty:
+        return []
+    blocks: list[Block] = [Subtitle("Do the samplers agree?")]
+    for pair in worst(table):
+        blocks.append(Paragraph(f"{pair}.", "plain" if pair.agree else "warning"))
+    columns = ("parameter", "first", "second", "difference", "MCSE", "in MCSE", "SD ratio")
+    rows = [
+        (
+            Code(row.parameter),
+            material.key(row.label),
+            material.key(row.other),
+            significant(row.difference, 2),
+            significant(row.mcse, 2),
+            fixed(row.z, 1),
+            fixed(row.sd_ratio, 3),
+        )
+        for row in table.itertuples()
+    ]
+    caption = (
+        "Posterior means of the first sampler minus those of the second. Both sample one "
+        "posterior, so that the differences, divided by their Monte Carlo standard errors (MCSE), "
+        f"should look like standard normal numbers: beyond {LIMIT:g} one of the two is wrong."
+    )
+    return [*blocks, Table(columns, rows, caption, frozenset({3, 4, 5, 6}))]
+
+
+def _integrated(material: Material, label: str) -> list[Block]:
+    """How an integrated posterior was made: nodes, proposals, k-hat."""
+    details = material.posteriors[label].details
+    said = f" integrated {details['integrated']} out of the model by quadrature with "
+    said += f"{count(int(details['nodes']), 'node')} per effect"
+    if details["sampler"] == "importance":
+        said += (
+            f", and walked over {count(int(details['proposals']), 'independent proposal')} "
+            f"({percent(details['acceptance'])} accepted). The Pareto k-hat of their importance "
+            f"ratios is {fixed(details['khat'], 2)}: up to 0.5 they cover the posterior well."
+        )
+    else:
+        said += ", and sampled what is left by NUTS."
+    blocks: list[Block] = [Subtitle(f"How {label} sampled"), Paragraph((material.key(label), said))]
+    table = details["node_table"]
+    if len(table) < 2 and table["nodes"].iloc[0] == table["more"].iloc[0]:
+        return blocks
+    rows = [(f"{r.nodes} to {r.more}", significant(r.change, 2)) for r in table.itertuples()]
+    caption = (
+        "What more nodes per effect change: the standard deviation, over draws from the posterior, "
+        "of the change of the log posterior density. Posterior means move by about as much, in "
+        "posterior SDs."
+    )
+    return [*blocks, Table(("nodes", "change"), rows, caption, frozenset({1}))]
 
 
 def _ranks(fit: Fit) -> Picture:

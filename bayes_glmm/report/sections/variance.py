@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
+from ...datatree import draws_of
 from ...estimands import icc, median_factor, median_ratio
 from ...fit import Component, Fit, datatree_name
 from ..document import Block, Code, Heading, Paragraph, Picture, Subtitle, Table, Text
 from ..figures.canvas import INK
 from ..figures.component import LIMIT, Curves, component, density, relative
 from ..figures.forest import Mark
-from ..material import Material, attempt, draws_of
+from ..material import Material, attempt
 from ..numbers import ABSENT, fixed, interval, listing, p_value, significant
 from ..scales import scale_of
 
