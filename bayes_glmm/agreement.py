@@ -85,11 +85,12 @@ def agreement(fits: Mapping[str, Fit]) -> pd.DataFrame:
 def worst(table: pd.DataFrame) -> list[Agreement]:
     """Reduce the table of ``agreement`` to the worst of each pair."""
     found = []
-    for (label, other), rows in table.groupby(["label", "other"], sort=False):
-        at = rows.loc[rows["z"].abs().idxmax()]
-        ratios = rows["sd_ratio"]
-        ratio = float(ratios.loc[np.log(ratios).abs().idxmax()])
-        found.append(Agreement(label, other, at["parameter"], float(at["z"]), ratio))
+    for pair in dict.fromkeys(zip(table["label"], table["other"], strict=True)):
+        rows = table[(table["label"] == pair[0]) & (table["other"] == pair[1])]
+        z, ratio = rows["z"].to_numpy(), rows["sd_ratio"].to_numpy()
+        at = int(np.argmax(np.abs(z)))
+        farthest = float(ratio[np.argmax(np.abs(np.log(ratio)))])
+        found.append(Agreement(*pair, rows["parameter"].iloc[at], float(z[at]), farthest))
     return found
 
 
@@ -112,13 +113,13 @@ def _pair(label: str, fit: Fit, other: str, second: Fit) -> pd.DataFrame:
         "z": (mean - mean2) / both,
         "sd_ratio": sd / sd2,
     }
-    return pd.DataFrame(table)[COLUMNS]
+    return pd.DataFrame(table, columns=COLUMNS)
 
 
 def _moments(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Posterior means, SDs and Monte Carlo standard errors of the means."""
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     draws = np.stack(list(draws_of(fit).values()), axis=-1)
     error = array_stats.mcse(draws, chain_axis=0, draw_axis=1, method="mean")
-    return draws.mean(axis=(0, 1)), draws.std(axis=(0, 1), ddof=1), error
+    return draws.mean(axis=(0, 1)), draws.std(axis=(0, 1), ddof=1), np.asarray(error)

@@ -91,15 +91,15 @@ def _agreement(material: Material) -> list[Block]:
     columns = ("parameter", "first", "second", "difference", "MCSE", "in MCSE", "SD ratio")
     rows = [
         (
-            Code(row.parameter),
-            material.key(row.label),
-            material.key(row.other),
-            significant(row.difference, 2),
-            significant(row.mcse, 2),
-            fixed(row.z, 1),
-            fixed(row.sd_ratio, 3),
+            Code(row["parameter"]),
+            material.key(row["label"]),
+            material.key(row["other"]),
+            significant(row["difference"], 2),
+            significant(row["mcse"], 2),
+            fixed(row["z"], 1),
+            fixed(row["sd_ratio"], 3),
         )
-        for row in table.itertuples()
+        for row in table.to_dict("records")
     ]
     caption = (
         "Posterior means of the first sampler minus those of the second. Both sample one "
