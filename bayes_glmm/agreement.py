@@ -86,11 +86,13 @@ def worst(table: pd.DataFrame) -> list[Agreement]:
     """Reduce the table of ``agreement`` to the worst of each pair."""
     found = []
     for pair in dict.fromkeys(zip(table["label"], table["other"], strict=True)):
-        rows = table[(table["label"] == pair[0]) & (table["other"] == pair[1])]
+        rows = table.loc[(table["label"] == pair[0]) & (table["other"] == pair[1])]
         z, ratio = rows["z"].to_numpy(), rows["sd_ratio"].to_numpy()
         at = int(np.argmax(np.abs(z)))
         farthest = float(ratio[np.argmax(np.abs(np.log(ratio)))])
-        found.append(Agreement(*pair, rows["parameter"].iloc[at], float(z[at]), farthest))
+        found.append(
+            Agreement(*pair, str(rows["parameter"].to_numpy()[at]), float(z[at]), farthest)
+        )
     return found
 
 
