@@ -53,6 +53,7 @@ _HOME = {
             "InverseGamma",
             "InverseWishart",
             "LKJ",
+            "R2D2M2",
             "Flat",
             "Power",
         ),

@@ -1,8 +1,8 @@
 """Draws under the contract's names: the one home of variables, dims and coords.
 
 ``beta`` (term), ``sd_<group>`` (<group>_term), ``corr_<group>`` (<group>_pair), ``b_<group>``
-(<group>, <group>_term), ``dispersion``; population-averaged coefficients are ``beta_pa``, so
-that no plot lays them over ``beta``.
+(<group>, <group>_term), ``dispersion``; under a joint prior ``r2`` and ``phi`` (component);
+population-averaged coefficients are ``beta_pa``, so that no plot lays them over ``beta``.
 """
 
 import numpy as np
@@ -25,6 +25,9 @@ def dims_and_coords(model, beta: str = "beta") -> tuple[dict[str, list[str]], di
             coords[f"{g.group}_pair"] = list(g.pair_names)
     if model.family.has_dispersion:
         dims["dispersion"] = []
+    if (joint := model.priors.joint) is not None:
+        dims |= {"r2": [], "phi": ["component"]}
+        coords["component"] = list(joint.components)
     return dims, coords
 
 

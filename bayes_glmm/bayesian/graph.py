@@ -13,9 +13,10 @@ whatever the standard deviation: non-centred where the data say little, centred 
 much. The density is that of the model above for any ``w``; only the mixing depends on it (two
 to three times the effective sample size of the standard deviations on the example data).
 
-Correlation matrices are built from their canonical partial correlations, whose priors under
-LKJ are independent (``priors.correlations``). Variables named ``raw_…`` carry the
-randomness where the quantity of interest is derived from it.
+Under a joint prior (``R2D2M2``) the standard deviations, and those of the coefficients, are
+functions of ``r2``, ``phi`` and the dispersion. Correlation matrices are built from their
+canonical partial correlations, whose priors under LKJ are independent (``priors.correlations``).
+Variables named ``raw_…`` carry the randomness where the quantity of interest is derived from it.
 """
 
 from typing import Any, cast
@@ -62,37 +63,83 @@ def build_graph(model) -> pm.Model:
     design = model.design.in_user_order()
     with pm.Model(coords=coords_of(design)) as graph:
         dispersion = _dispersion(model)
-        eta = _fixed(design, model.priors)
-        if design.groups:
-            weights = null_weights(model, design)
+        scales = _shared(model.priors.joint, dispersion)
+        weights = null_weights(model, design)
+        if scales is None:
+            beta = independent("beta", model.priors.beta, "term") if design.p else None
+        else:
+            beta = _shrunk(design, model.priors, scales, weights, dispersion)
+        eta = _fixed(design, beta)
         for block in design.groups:
             information = level_information(block, weights)
             if model.family.dispersion_is_scale:
                 information = information / (dispersion * dispersion)
-            eta = eta + _random(block, model.priors, information)
+            eta = eta + _random(block, model.priors, information, scales)
         _response(design, model, eta, dispersion)
     return graph
 
 
-def _fixed(design, priors) -> Any:
+def _shared(joint, dispersion) -> Any:
+    """SDs of the coefficients and effects whose variances share one ``R2``; None without it.
+
+    The sampler moves in the logs of the variances, ``R2 / (1 - R2) * phi``.
+    """
+    if joint is None:
+        return None
+    count = len(joint.components)
+    cast("Any", pm.modelcontext(None)).add_coord("component", joint.components)
+    variances: Any = pm.HalfFlat("raw_r2", shape=count)
+    pm.Potential("r2_kernel", joint.prior.log_density_of_variances(variances, count, pt.log))
+    total = pt.sum(variances)
+    pm.Deterministic("r2", total / (np.float64(1) + total))
+    pm.Deterministic("phi", variances / total, dims="component")
+    return joint.scales(variances, dispersion, pt.sqrt)
+
+
+def _shrunk(design, priors, scales, weights, dispersion) -> Any:
+    """Coefficients whose SDs are given, moved in as the effects are; the intercept as it is."""
+    at = list(priors.joint.coefficients)
+    if not at:
+        return independent("beta", priors.beta, "term")
+    X = design.X[:, at]
+    if len(at) < design.p:  # the intercept takes their means
+        X = X - np.average(X, axis=0, weights=weights)
+    information: Any = weights @ X**2
+    if priors.joint.by_dispersion:
+        information = information / (dispersion * dispersion)
+    sd = scales[: len(at)]
+    size = pt.sqrt(np.float64(1) + information * sd * sd)
+    raw: Any = pm.Normal("raw_beta", np.float64(0), size)
+    shrunk = raw / size * sd
+    parts = {k: shrunk[component] for component, k in enumerate(at)}
+    for k, prior in enumerate(priors.beta):
+        if k not in parts:
+            parts[k] = _draw(f"raw_beta_{k}", prior)
+    return pm.Deterministic("beta", pt.stack([parts[k] for k in range(design.p)]), dims="term")
+
+
+def _fixed(design, beta) -> Any:
     """``X beta`` and the offset."""
     eta: Any = pt.zeros(design.n)
     if design.p:
         X = pm.Data("X_data", design.X, dims=("observation", "term"))
-        eta = _product(X, independent("beta", priors.beta, "term"))
+        eta = _product(X, beta)
     if design.formula.offsets:
         eta = eta + pm.Data("offset_data", design.offset, dims="observation")
     return eta
 
 
-def _random(block, priors, information) -> Any:
+def _random(block, priors, information, scales) -> Any:
     """``Z b`` of one grouping factor."""
     group = block.group
     dims = (group, f"{group}_term")
     if priors.covariance[group] is not None:
         factor = _covariance(block, priors.covariance[group])
     else:
-        sd = independent(f"sd_{group}", priors.sd[group], dims[1])
+        if scales is None:
+            sd = independent(f"sd_{group}", priors.sd[group], dims[1])
+        else:
+            sd = pm.Deterministic(f"sd_{group}", scales[priors.joint.effects[group]], dims=dims[1])
         L = _correlation(block, priors.corr[group]) if block.pairs else pt.eye(block.q)
         factor = L * sd[:, None]
     u = _whitened(group, block.q, factor, information)

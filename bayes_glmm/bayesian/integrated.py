@@ -105,6 +105,8 @@ def refusal(model) -> str:
         return f"{len(groups)} grouping factors ({names}), and integrates those of one"
     if any(matrix is not None for matrix in model.priors.covariance.values()):
         return "a prior of a whole covariance matrix, and takes those of SDs and correlations"
+    if model.priors.joint is not None:
+        return "a joint prior of coefficients and SDs, and takes independent ones"
     largest = by_size(factors_of(model))[0]
     if largest.q > MOST_DIMENSIONS:
         return f"{largest.q} effects per level, and quadrature is offered up to {MOST_DIMENSIONS}"

@@ -125,8 +125,11 @@ def log_prior(model, draws) -> xr.Dataset:
     the SDs and correlations together.
     """
     priors = model.priors
-    found = {"beta": _each(priors.beta, draws["beta"])}
+    found = {"beta": _each(priors.beta, draws["beta"])} if priors.joint is None else {}
     dims, _ = dims_and_coords(model)
+    if priors.joint is not None:
+        found |= _joint(priors, draws)
+        dims["phi"] = []
     for block in model.design.groups:
         if (matrix := priors.covariance[block.group]) is not None:
             name = f"covariance_{block.group}"
@@ -134,8 +137,9 @@ def log_prior(model, draws) -> xr.Dataset:
             found[name] = matrix.logpdf_of_parts(draws[f"sd_{block.group}"], R)
             dims[name] = []
             continue
-        name = f"sd_{block.group}"
-        found[name] = _each(priors.sd[block.group], draws[name])
+        if priors.joint is None:  # else they follow from r2 and phi
+            name = f"sd_{block.group}"
+            found[name] = _each(priors.sd[block.group], draws[name])
         if block.pairs:
             name = f"corr_{block.group}"
             found[name] = _correlations(block, priors.corr[block.group], draws[name])
@@ -143,6 +147,23 @@ def log_prior(model, draws) -> xr.Dataset:
     if "dispersion" in draws:
         found["dispersion"] = priors.dispersion.logpdf(draws["dispersion"])
     return xr.Dataset({k: (["chain", "draw", *dims[k]], v) for k, v in found.items()})
+
+
+def _joint(priors, draws) -> dict[str, np.ndarray]:
+    """Log densities of ``r2``, of ``phi`` as one number, and of the coefficients given both."""
+    joint = priors.joint
+    dispersion = draws["dispersion"][..., None] if "dispersion" in draws else 1.0
+    r2 = draws["r2"][..., None]
+    scales = joint.scales(r2 / (1.0 - r2) * draws["phi"], dispersion)
+    beta = np.empty(draws["beta"].shape)
+    for k, prior in enumerate(priors.beta):
+        beta[..., k] = 0.0 if k in joint.coefficients else prior.logpdf(draws["beta"][..., k])
+    for component, k in enumerate(joint.coefficients):
+        sd = scales[..., component]
+        z = draws["beta"][..., k] / sd
+        beta[..., k] = -0.5 * z * z - np.log(sd) - 0.5 * np.log(2.0 * np.pi)
+    shares = joint.prior.log_density_of_shares(draws["phi"])
+    return {"r2": joint.prior.logpdf(draws["r2"]), "phi": shares, "beta": beta}
 
 
 def _each(priors, draws: np.ndarray) -> np.ndarray:
@@ -177,7 +198,10 @@ def prior_draws(model, rng, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray]:
     def vector(each):
         return np.stack([prior.rvs(rng, shape) for prior in each], axis=-1)
 
-    found = {"beta": vector(priors.beta)} if priors.beta else {}
+    if priors.joint is not None:
+        found = _joint_draws(priors, rng, shape)
+    else:
+        found = {"beta": vector(priors.beta)} if priors.beta else {}
     for block in model.design.groups:
         if (matrix := priors.covariance[block.group]) is not None:
             D = matrix.rvs(rng, size, block.q)
@@ -186,7 +210,8 @@ def prior_draws(model, rng, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray]:
             found[f"sd_{block.group}"] = sd[None]
             found[f"corr_{block.group}"] = (D[:, i, j] / (sd[:, i] * sd[:, j]))[None]
             continue
-        found[f"sd_{block.group}"] = vector(priors.sd[block.group])
+        if priors.joint is None:
+            found[f"sd_{block.group}"] = vector(priors.sd[block.group])
         if block.pairs:
             found[f"corr_{block.group}"] = np.empty((1, size, len(block.pairs)))
             at = {pair: k for k, pair in enumerate(block.pairs)}
@@ -195,9 +220,29 @@ def prior_draws(model, rng, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray]:
                 for i, j in pairs(len(columns)):
                     k = at[columns[i], columns[j]]
                     found[f"corr_{block.group}"][0, :, k] = drawn[:, i, j]
-    if priors.dispersion is not None:
+    if priors.dispersion is not None and "dispersion" not in found:
         found["dispersion"] = priors.dispersion.rvs(rng, shape)
     return found
+
+
+def _joint_draws(priors, rng, shape) -> dict[str, np.ndarray]:
+    """Draw ``r2``, ``phi``, the dispersion, coefficients and SDs under a joint prior."""
+    joint = priors.joint
+    found = {"r2": joint.prior.rvs(rng, shape), "phi": joint.shares(rng, shape)}
+    dispersion: np.ndarray | float = 1.0
+    if priors.dispersion is not None:
+        found["dispersion"] = priors.dispersion.rvs(rng, shape)
+        dispersion = found["dispersion"][..., None]
+    r2 = found["r2"][..., None]
+    scales = joint.scales(r2 / (1.0 - r2) * found["phi"], dispersion)
+    if priors.beta:
+        found["beta"] = np.empty((*shape, len(priors.beta)))
+        for k, prior in enumerate(priors.beta):
+            if k not in joint.coefficients:
+                found["beta"][..., k] = prior.rvs(rng, shape)
+        at = list(joint.coefficients)
+        found["beta"][..., at] = scales[..., : len(at)] * rng.standard_normal((*shape, len(at)))
+    return found | {f"sd_{group}": scales[..., at] for group, at in joint.effects.items()}
 
 
 def constants(model, design) -> xr.Dataset:

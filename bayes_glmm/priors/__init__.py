@@ -4,7 +4,7 @@
 'PC(upper=3, prob=0.05)'
 """
 
-from .assignment import Priors, ResolvedPriors, resolve_priors
+from .assignment import Priors, resolve_priors
 from .base import ImproperPosteriorError, ImproperPriorError, Prior
 from .coefficients import Cauchy, Flat, Normal, StudentT, Uniform
 from .correlations import LKJ
@@ -21,10 +21,13 @@ from .deviations import (
     Power,
     UniformShrinkage,
 )
+from .resolved import ResolvedPriors
+from .shrinkage import R2D2M2
 
 __all__ = [
     "LKJ",
     "PC",
+    "R2D2M2",
     "Cauchy",
     "Exponential",
     "Flat",

@@ -45,7 +45,8 @@ from .coefficients import Flat, Normal, Uniform
 from .correlations import LKJ
 from .covariances import InverseWishart
 from .deviations import HalfStudentT, InverseGamma, UniformShrinkage
-from .implied import high_to_low, in_words, intraclass
+from .resolved import Assigned, ResolvedPriors
+from .shrinkage import R2D2M2, RESERVED, SharedMargin, SharedVariance, residual_scale
 
 REASON = {
     "coefficient": "where the data are separated a flat coefficient has no posterior",
@@ -61,6 +62,7 @@ NOUN = {
     "sd": "a standard deviation",
     "corr": "a correlation",
     "covariance": "a covariance matrix",
+    "joint": "all coefficients and standard deviations together",
 }
 
 
@@ -81,6 +83,9 @@ class Priors:
         Prior of the whole covariance matrix of correlated random effects, ``InverseWishart(…)``,
         instead of priors of their standard deviations and correlations; of every grouping factor
         whose effects are all correlated.
+    joint
+        Prior of all coefficients but the intercept, and of all standard deviations of random
+        effects, together: ``R2D2M2(…)``, instead of ``beta``, ``sd`` and ``covariance``.
     dispersion
         Prior of the dispersion, as the family defines it: gaussian the residual standard
         deviation, negative_binomial theta, negative_binomial1 phi, gamma the coefficient of
@@ -102,6 +107,7 @@ class Priors:
     sd: Prior | None = None
     corr: LKJ | None = None
     covariance: InverseWishart | None = None
+    joint: R2D2M2 | None = None
     dispersion: Prior | None = None
     beta_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
     sd_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
@@ -114,7 +120,7 @@ class Priors:
             raise ValueError(
                 f"Priors(allow_improper={self.allow_improper!r}) must be True or False."
             )
-        slots = ("intercept", "beta", "sd", "corr", "covariance", "dispersion")
+        slots = ("intercept", "beta", "sd", "corr", "covariance", "joint", "dispersion")
         named = {slot: getattr(self, slot) for slot in slots}
         for slot in ("beta_for", "sd_for", "covariance_for"):
             chosen = dict(getattr(self, slot))
@@ -127,86 +133,6 @@ class Priors:
                 raise ValueError(
                     f"Priors({name}={prior!r}) is not a prior: write one such as Normal(0, 1)."
                 )
-
-
-COLUMNS = [
-    *("parameter", "prior", "scale", "default", "range_low", "range_high", "why"),
-    *("ratio_low", "ratio_high", "icc_low", "icc_high", "means"),
-]
-
-
-class Assigned(NamedTuple):
-    """One row of the table of priors: a parameter, its prior, and why that one."""
-
-    parameter: str
-    prior: Prior
-    default: bool
-    why: str
-    dimension: int = 2  # of the correlation matrix
-
-    def as_row(self, link: str) -> tuple:
-        """Give the row of ``COLUMNS``."""
-        extra = (self.dimension,) if isinstance(self.prior, LKJ) else ()
-        low = high = np.nan  # an improper prior has no range
-        if self.prior.proper and not isinstance(self.prior, InverseWishart):
-            low, high = (float(self.prior.ppf(q, *extra)) for q in (0.025, 0.975))
-        scale = "variance" if self.prior.stated_on == "variance" else self._scale
-        means: tuple = (np.nan, np.nan, np.nan, np.nan, "")
-        if self.parameter.startswith("sd_") and self.prior.proper:
-            pair = np.array([low, high])
-            intercept = self.parameter.endswith("[Intercept]")
-            shares = intraclass(pair, link if intercept else "")
-            words = in_words(low, high, link, intercept)
-            means = (*high_to_low(pair, link), *shares, words)
-        name = self.prior.describe()
-        return (self.parameter, name, scale, self.default, low, high, self.why, *means)
-
-    @property
-    def _scale(self) -> str:
-        if self.parameter == "dispersion":
-            return "response"
-        if isinstance(self.prior, InverseWishart):
-            return "covariance"
-        return "correlation" if isinstance(self.prior, LKJ) else "link"
-
-
-@dataclass(frozen=True, eq=False)
-class ResolvedPriors:
-    """Every parameter's prior, none left open.
-
-    ``beta`` follows the design's terms; ``sd[group]`` the columns of the group; ``corr[group]``
-    is None where nothing is correlated; ``dispersion`` is None where the family has none.
-    ``covariance[group]`` is the prior of the whole matrix, or None; with one, ``sd[group]`` are
-    its margins and ``corr[group]`` is None.
-    """
-
-    beta: tuple[Prior, ...]
-    sd: dict[str, tuple[Prior, ...]]
-    corr: dict[str, LKJ | None]
-    dispersion: Prior | None
-    assigned: tuple[Assigned, ...]
-    link: str = ""
-    covariance: dict[str, InverseWishart | None] = field(default_factory=dict)
-
-    @property
-    def proper(self) -> bool:
-        """Whether every prior integrates to one."""
-        return all(row.prior.proper for row in self.assigned)
-
-    def table(self):
-        """Frame with a row per parameter: prior, scale, default or chosen, 95 % range, reason.
-
-        ``scale`` is where the density is stated; ``range_low`` and ``range_high`` are the
-        2.5 % and 97.5 % quantiles of the parameter itself (a standard deviation, not a
-        variance). For the standard deviations of random effects, ``ratio_low`` and
-        ``ratio_high`` say what these mean as the odds ratio (ratio of means, of hazards) of a
-        group at the 97.5 % quantile of the groups to one at the 2.5 % quantile, per unit of the
-        column; ``icc_low`` and ``icc_high`` as the intraclass correlation of the latent
-        variables, for random intercepts; ``means`` is both in words. NaN where a link has none.
-        """
-        import pandas as pd
-
-        return pd.DataFrame([row.as_row(self.link) for row in self.assigned], columns=COLUMNS)
 
 
 def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPriors:
@@ -224,6 +150,7 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
         raise ValueError(f"priors={priors!r} must be a Priors object: write Priors(sd=…).")
     _check_slots(chosen, design, family)
     units = _response_units(design, link)
+    dispersion = _dispersion(chosen, design, family) if family.has_dispersion else []
     beta = _coefficients(chosen, design, link, units)
     sd = {block.group: _deviations(chosen, block, units) for block in design.groups}
     sd = {g: [_from_data(row, k, g, design, family, link) for k, row in enumerate(found)]
@@ -235,8 +162,10 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
     for block in design.groups:
         if (matrix := covariance[block.group]) is not None:
             sd[block.group], corr[block.group] = _margins(matrix, block, chosen), [matrix]
-    dispersion = _dispersion(chosen, design, family) if family.has_dispersion else []
-    rows = [*beta]
+    shared = _shared(chosen, design, family, link)
+    if shared is not None:
+        beta, sd = _margins_of_shared(shared[1], dispersion, beta, sd, design)
+    rows = [*(shared[:1] if shared else ()), *beta]
     for block in design.groups:
         rows += [*sd[block.group], *corr[block.group]]
     return ResolvedPriors(
@@ -247,6 +176,7 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
         assigned=(*rows, *dispersion),
         link=link.name,
         covariance={g: None if row is None else _matrix_of(row) for g, row in covariance.items()},
+        joint=shared[1] if shared else None,
     )
 
 
@@ -270,11 +200,14 @@ def _check_slots(chosen: Priors, design, family) -> None:
         "corr": not correlated and "no random effects are correlated",
         "covariance": not any(_whole(block) for block in design.groups)
         and "no grouping factor has all its effects correlated",
+        "joint": not (set(design.terms) - {"Intercept"} or design.groups)
+        and "the formula has neither a coefficient but the intercept nor a random effect",
         "dispersion": not family.has_dispersion and f"the {family.name} family has none",
     }
     for slot, why in absent.items():
         if why and getattr(chosen, slot) is not None:
             raise ValueError(f"Priors({slot}=…) has nothing to apply to: {why}. Leave it out.")
+    _check_joint(chosen, design)
     _check_names("beta_for", chosen.beta_for, [k for t in design.terms for k in _beta_keys(t)])
     keys = [k for block in design.groups for c in block.columns for k in _sd_keys(block.group, c)]
     _check_names("sd_for", chosen.sd_for, keys)
@@ -295,6 +228,27 @@ def _check_slots(chosen: Priors, design, family) -> None:
             raise ValueError(
                 f"Priors({slot}=…) has nothing to apply to: the prior of the covariance matrix "
                 "includes standard deviations and correlations. Leave it out."
+            )
+
+
+def _check_joint(chosen: Priors, design) -> None:
+    """Refuse what a joint prior includes already, and names that its variables take."""
+    if chosen.joint is None:
+        return
+    slots = ("beta", "sd", "covariance", "sd_for", "covariance_for")
+    others = {slot: getattr(chosen, slot) for slot in slots}
+    others["beta_for"] = set(chosen.beta_for) - {"Intercept"}
+    for slot, given in others.items():
+        if given:
+            raise ValueError(
+                f"Priors({slot}=…) has nothing to apply to: Priors(joint=…) is the prior of all "
+                "standard deviations and of all coefficients but the intercept. Leave one out."
+            )
+    for block in design.groups:
+        if block.group in RESERVED:
+            raise ValueError(
+                f"The grouping factor {block.group!r} has the name of a variable of "
+                "Priors(joint=…): rename the column."
             )
 
 
@@ -510,6 +464,45 @@ def _margins(row: Assigned, block, chosen: Priors) -> list[Assigned]:
         Assigned(f"sd_{block.group}[{column}]", prior.margin(k, len(block.columns)), False, why)
         for k, column in enumerate(block.columns)
     ]
+
+
+def _shared(chosen: Priors, design, family, link) -> tuple[Assigned, SharedVariance] | None:
+    """Row and structure of the prior of all coefficients and standard deviations together."""
+    if chosen.joint is None:
+        return None
+    residual = residual_scale(design, family, link)
+    row = _assign("r2", "joint", [chosen.joint], R2D2M2(), "", False)
+    row = row._replace(why=f"chosen; {residual.why}")
+    at = tuple(k for k, term in enumerate(design.terms) if term != "Intercept")
+    names = [design.terms[k] for k in at]
+    spreads = [_spreads(design.X, design.terms)[list(at)]]
+    effects = {}
+    for block in design.groups:
+        effects[block.group] = slice(len(names), len(names) + len(block.columns))
+        names += [f"{block.group}[{column}]" for column in block.columns]
+        spreads.append(_spreads(block.Z, block.columns))
+    unit = residual.value / np.concatenate(spreads)
+    assert isinstance(row.prior, R2D2M2)
+    shared = SharedVariance(row.prior, tuple(names), unit, residual.by_dispersion, at, effects)
+    return row, shared
+
+
+def _margins_of_shared(shared: SharedVariance, dispersion, beta, sd, design):
+    """Priors of single coefficients and standard deviations that follow from the joint one."""
+    scale = dispersion[0].prior if shared.by_dispersion else None
+
+    def margin(row: Assigned, component: int, coefficient: bool) -> Assigned:
+        unit, count = float(shared.unit[component]), len(shared.components)
+        prior = SharedMargin(shared.prior, count, unit, scale, coefficient)
+        return row._replace(prior=prior, default=False, why="follows from that of r2")
+
+    beta = list(beta)
+    for component, k in enumerate(shared.coefficients):
+        beta[k] = margin(beta[k], component, True)
+    for group, at in shared.effects.items():
+        positions = range(at.start, at.stop)
+        sd[group] = [margin(row, k, False) for row, k in zip(sd[group], positions, strict=True)]
+    return beta, sd
 
 
 def _correlations(chosen: Priors, block) -> list[Assigned]:

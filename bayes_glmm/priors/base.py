@@ -12,6 +12,7 @@ FINITE = "finite", isfinite
 POSITIVE = "positive and finite", lambda value: 0 < value < inf
 WIDTH = "positive (infinite is improper)", lambda value: value > 0
 BOUND = "a number (infinite is improper)", lambda value: True
+SHARE = "between 0 and 1", lambda value: 0 < value < 1
 AMOUNT = "finite and at least 0 (0 is improper)", lambda value: 0 <= value < inf
 
 
@@ -37,7 +38,7 @@ class Prior:
     by name.
     """
 
-    roles: ClassVar[frozenset[str]]  # of "coefficient", "sd", "corr"
+    roles: ClassVar[frozenset[str]]  # of "coefficient", "sd", "corr", "covariance", "joint"
     domain: ClassVar[dict[str, tuple]] = {}  # hyperparameter -> what it may be
 
     def __post_init__(self) -> None:

@@ -17,11 +17,10 @@ from scipy.special import (
     stdtrit,
 )
 
-from .base import AMOUNT, FINITE, POSITIVE, WIDTH, Prior
+from .base import AMOUNT, FINITE, POSITIVE, SHARE, WIDTH, Prior
 from .coefficients import student_t_logpdf
 
 SD = frozenset({"sd"})
-SHARE = "between 0 and 1", lambda value: 0 < value < 1
 
 
 @dataclass(frozen=True)

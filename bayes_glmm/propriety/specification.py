@@ -113,6 +113,15 @@ class Specification:
         """Recession cone of the columns with flat coefficients."""
         return cone_of(self.problem.sign, self.problem.X_flat)
 
+    def shared_cone(self) -> Cone:
+        """Recession cone of all columns: coefficients and effects under a joint prior."""
+        problem, rows = self.problem, len(self.problem.sign)
+        at = [k for k in range(self.design.p) if k not in self.flat]
+        X = np.zeros((rows, len(at)))
+        X[: self.used.sum()] = self.design.X[self.used][:, at]
+        effects = [Effects(d.index, d.z[:, None], d.n_levels) for d in problem.deviations]
+        return cone_of(problem.sign, np.hstack([problem.X_flat, X]), effects)
+
     @cached_property
     def effects(self) -> tuple[Effects, ...]:
         """Random-effect columns, all rows."""

@@ -50,7 +50,8 @@ def _unknown(rule: str, remedy: str = "", source: str = OWN) -> ProprietyReport:
 
 def not_integrable_at_zero(spec: Specification) -> ProprietyReport | None:
     """Rule 1: a prior with infinite mass near a standard deviation of zero."""
-    found = [d for d in spec.deviations if d.prior.origin <= -1]
+    alone = spec.priors.joint is None  # else SDs are small only with the residual SD
+    found = [d for d in spec.deviations if alone and d.prior.origin <= -1]
     if found:
         one = found[0]
         rule = (
@@ -105,7 +106,7 @@ def _exact_fit() -> ProprietyReport:
     return _unknown(rule, remedy + "that keeps away from zero.")
 
 
-# ---- 5 to 7: flat coefficients and slow tails -----------------------------------------------
+# ---- 5 to 9: flat coefficients, slow tails, joint priors ------------------------------------
 
 
 def separated(spec: Specification) -> ProprietyReport | None:
@@ -173,6 +174,44 @@ def slow_tails(spec: Specification) -> ProprietyReport | None:
     return _unknown(rule, f"Use {NORMAL} and on standard deviations, or another link.")
 
 
+def shared_variance(spec: Specification) -> ProprietyReport | None:
+    """Rule 8: one prior of all coefficients and standard deviations, by the share of variance."""
+    if spec.priors.joint is None:
+        return None
+    family, p = spec.family.name, len(spec.flat)
+    if not spec.discrete:
+        covered = family == "gaussian" or (family == "gamma" and spec.model.link.name == "log")
+        if covered and spec.priors.dispersion.proper:
+            return None  # the rules of continuous responses need no more than proper priors
+        return _unknown(
+            "The check does not know this family with a joint prior beside an improper one.",
+            "Use proper priors on the intercept and the dispersion.",
+        )
+    having = 2.0 * spec.priors.joint.prior.shapes[1]
+    if having > p:
+        rule = (
+            "The columns with flat priors are overlapped (a maximum-likelihood estimate exists), "
+            f"and the joint prior has more moments of the standard deviations ({having:g}) than "
+            f"there are flat coefficients ({p})."
+        )
+        return ProprietyReport("proper", rule, OWN, p=p)
+    kappa = spec.shared_cone().kappa
+    if kappa:
+        rule = (
+            "Some row holds the linear predictor whatever the coefficients and effects, and the "
+            "likelihood integrated over the flat intercept is bounded."
+        )
+        return ProprietyReport("proper", rule, OWN, kappa=kappa, p=p)
+    rule = (
+        "There is no posterior: with these data all coefficients and effects can grow together at "
+        "no loss of likelihood, the flat intercept with them, and the joint prior has only "
+        f"{having:g} moments of the standard deviations (more than {p} are needed)."
+    )
+    remedy = f"Use a smaller mean or a larger precision of R2, or {NORMAL}."
+    subset = tuple(spec.priors.joint.components)
+    return ProprietyReport("improper", rule, OWN, remedy, subset=subset, kappa=kappa, p=p)
+
+
 def joint_covariance(spec: Specification) -> ProprietyReport | None:
     """Rule 9: inverse-Wishart covariance matrices beside flat coefficients.
 
@@ -185,7 +224,7 @@ def joint_covariance(spec: Specification) -> ProprietyReport | None:
     others = [d for d in spec.deviations if d.group not in matrices]
     scale = spec.priors.dispersion
     if spec.family.name == "gaussian" and scale.proper and all(d.prior.proper for d in others):
-        return None  # rules 15 and 16 need no more than proper priors
+        return None  # rule 14 needs no more than proper priors
     p = len(spec.flat)
     moments = [m.df - len(spec.priors.sd[g]) + 1.0 for g, m in matrices.items()]
     heavy = spec.problem.heavy or any(np.isfinite(d.alpha) for d in others)
@@ -204,11 +243,11 @@ def joint_covariance(spec: Specification) -> ProprietyReport | None:
     return _unknown(rule, f"Use {NORMAL}, or HalfNormal or PC on standard deviations with LKJ(2).")
 
 
-# ---- 8 to 14: discrete responses, by the tails ----------------------------------------------
+# ---- 10 to 13: discrete responses, by the tails ---------------------------------------------
 
 
 def by_tails(spec: Specification) -> ProprietyReport | None:
-    """Rules 8 to 14: every way to infinity must have a positive margin."""
+    """Rules 10 to 13: every way to infinity must have a positive margin."""
     if not spec.discrete:
         return None
     problem = spec.problem
@@ -323,11 +362,11 @@ def _levels_in_words(spec: Specification, d: Deviation, rises: np.ndarray) -> st
     )
 
 
-# ---- 15 and 16: continuous responses --------------------------------------------------------
+# ---- 14 to 16: continuous responses ---------------------------------------------------------
 
 
 def gaussian(spec: Specification) -> ProprietyReport | None:
-    """Rules 15 and 16: gaussian responses with the identity link."""
+    """Rules 14 and 15: gaussian responses with the identity link."""
     if spec.family.name != "gaussian":
         return None
     if not spec.leaves_residual():
@@ -362,7 +401,7 @@ def _with_residual(spec: Specification) -> list[Tail]:
 
 
 def gamma(spec: Specification) -> ProprietyReport | None:
-    """Gamma responses, log link: flat coefficients under otherwise proper priors."""
+    """Rule 16: gamma responses, log link: flat coefficients under otherwise proper priors."""
     if spec.family.name != "gamma":
         return None
     if not spec.leaves_residual():
@@ -398,6 +437,7 @@ RULES: tuple[Callable[[Specification], ProprietyReport | None], ...] = (
     separated,
     unknown_size,
     slow_tails,
+    shared_variance,
     joint_covariance,
     by_tails,
     gaussian,

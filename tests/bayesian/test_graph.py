@@ -47,6 +47,12 @@ MODELS = {
         "y ~ x + (x + w | a) + (1 | b)",
         {"priors": bg.Priors(covariance=bg.InverseWishart(5, MATRIX))},
     ),
+    "joint": ("y ~ x + w + (x | a) + (1 | b)", {"priors": bg.Priors(joint=bg.R2D2M2(0.4, 3, 0.7))}),
+    "joint, gaussian": (
+        "y ~ x + (x || a)",
+        {"family": "gaussian", "priors": bg.Priors(joint=bg.R2D2M2(), dispersion=bg.Gamma(2, 1))},
+    ),
+    "joint, one component": ("y ~ 1 + (1 | a)", {"priors": bg.Priors(joint=bg.R2D2M2())}),
     "gaussian": (
         "y ~ x + (x | a)",
         {"family": "gaussian", "priors": bg.Priors(dispersion=bg.InverseGamma(2, 1))},
@@ -75,7 +81,10 @@ def evaluate(graph, names, point):
 def stated_density(model, values) -> float:
     """Log density of coefficients, SDs, correlations, b and y as the model states it."""
     design, priors = model.design.in_user_order(), model.priors
-    total = sum(p.logpdf(x) for p, x in zip(priors.beta, values["beta"], strict=True))
+    if priors.joint is None:
+        total = sum(p.logpdf(x) for p, x in zip(priors.beta, values["beta"], strict=True))
+    else:
+        total = stated_joint(priors, values)
     eta = design.X @ values["beta"] + design.offset
     for block in design.groups:
         sd, b = values[f"sd_{block.group}"], values[f"b_{block.group}"]
@@ -85,7 +94,8 @@ def stated_density(model, values) -> float:
         if (matrix := priors.covariance[block.group]) is not None:
             total += matrix.logpdf_of_parts(sd, R)
         else:
-            total += sum(p.logpdf(x) for p, x in zip(priors.sd[block.group], sd, strict=True))
+            if priors.joint is None:
+                total += sum(p.logpdf(x) for p, x in zip(priors.sd[block.group], sd, strict=True))
             total += sum(
                 priors.corr[block.group].logpdf(R[np.ix_(c, c)]) for c in block.blocks if c[1:]
             )
@@ -98,11 +108,30 @@ def stated_density(model, values) -> float:
     return total + bound.log_likelihood(design.y, design.trials, eta, dispersion).sum()
 
 
+def stated_joint(priors, values) -> float:
+    """Log density of r2, of phi but its last share, and of the coefficients given both."""
+    joint, a = priors.joint, priors.joint.prior.concentration
+    r2, phi = values["r2"], values["phi"]
+    total = stats.beta(*joint.prior.shapes).logpdf(r2)
+    total += stats.dirichlet(np.full(len(phi), a)).logpdf(phi) if len(phi) > 1 else 0.0
+    scale = values.get("dispersion", 1.0) if joint.by_dispersion else 1.0
+    sd = scale * joint.unit * np.sqrt(r2 / (1 - r2) * phi)
+    for component, k in enumerate(joint.coefficients):
+        total += stats.norm(0, sd[component]).logpdf(values["beta"][k])
+    for group, at in joint.effects.items():
+        np.testing.assert_allclose(values[f"sd_{group}"], sd[at], rtol=1e-12)
+    others = set(range(len(priors.beta))) - set(joint.coefficients)
+    return total + sum(priors.beta[k].logpdf(values["beta"][k]) for k in others)
+
+
 def log_jacobian(graph, model, point) -> float:
     """Log determinant from the free variables to (beta, SDs, correlations, b), by differences."""
-    names = ["beta"]
+    joint = model.priors.joint
+    names = ["beta"] if joint is None else ["beta", "r2", "phi"]
     for block in model.design.groups:
-        names += [f"sd_{block.group}"] + [f"corr_{block.group}"] * bool(block.pairs)
+        names += [f"sd_{block.group}"] * (joint is None) + [f"corr_{block.group}"] * bool(
+            block.pairs
+        )
         names += [f"b_{block.group}"]
     names += ["dispersion"] * model.family.has_dispersion
     outputs = graph.replace_rvs_by_values([graph[name] for name in names])
@@ -112,6 +141,8 @@ def log_jacobian(graph, model, point) -> float:
     def image(x):
         raised = pm.blocking.RaveledVars(x, start.point_map_info)
         found = function(pm.blocking.DictToArrayBijection.rmap(raised))
+        if joint is not None:
+            found[2] = found[2][:-1]  # shares add up to one
         return np.concatenate([np.ravel(v) for v in found])
 
     h = 1e-5
@@ -150,6 +181,8 @@ def test_names_and_dims(name):
         assert graph.coords[group] == tuple(block.levels)
     if model.family.has_dispersion:
         expected["dispersion"] = ()
+    if model.priors.joint is not None:
+        expected |= {"r2": (), "phi": ("component",)}
     dims = {v.name: graph.named_vars_to_dims.get(v.name, ()) for v in graph.unobserved_RVs}
     assert {k: tuple(v) for k, v in dims.items() if "raw_" not in k} == expected
     assert graph.coords["term"] == design.terms
