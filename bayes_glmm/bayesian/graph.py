@@ -90,7 +90,7 @@ def _shared(joint, dispersion) -> Any:
     cast("Any", pm.modelcontext(None)).add_coord("component", joint.components)
     variances: Any = pm.HalfFlat("raw_r2", shape=count)
     pm.Potential("r2_kernel", joint.prior.log_density_of_variances(variances, count, pt.log))
-    total = pt.sum(variances)
+    total: Any = pt.sum(variances)
     pm.Deterministic("r2", total / (np.float64(1) + total))
     pm.Deterministic("phi", variances / total, dims="component")
     return joint.scales(variances, dispersion, pt.sqrt)
@@ -136,6 +136,7 @@ def _random(block, priors, information, scales) -> Any:
     if priors.covariance[group] is not None:
         factor = _covariance(block, priors.covariance[group])
     else:
+        sd: Any
         if scales is None:
             sd = independent(f"sd_{group}", priors.sd[group], dims[1])
         else:
