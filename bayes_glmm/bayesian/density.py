@@ -12,7 +12,7 @@ import numpy as np
 from ..frequentist.likelihood import factors_of
 from ..numerics.bind import bind_numba, bind_numpy
 from ..numerics.draws import ManyDraws, log_concave
-from ..numerics.groups import Rows, distinct_rows, largest_first, sort_rows
+from ..numerics.groups import Rows, alike_levels, distinct_rows, largest_first, sort_rows
 from ..numerics.irls import total_log_scale
 from ..numerics.quadrature import Quadrature
 from ..numerics.standardise import standardise
@@ -55,6 +55,7 @@ class IntegratedDensity:
         self.constant = float(model.family.log_base(y, trials).sum())
         factor = self.factors[self.largest]
         self.integral = Quadrature(self.blocks, y, trials, factor, nodes)
+        self.alike = alike_levels(self.rows, factor)
 
     @property
     def nodes(self) -> int:
@@ -109,7 +110,9 @@ class IntegratedDensity:
         """
         modes = self.integral.modes if start is None else start
         factor = self.factors[self.largest]
-        return ManyDraws(self.blocks, self.rows, factor, self.nodes, modes, threads)
+        return ManyDraws(
+            self.blocks, self.rows, factor, self.nodes, modes, threads, alike=self.alike
+        )
 
     def arguments(self, xi: np.ndarray) -> tuple:
         """Coefficients, ``L`` and dispersion of many points, as ``ManyDraws`` takes them."""

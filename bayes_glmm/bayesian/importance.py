@@ -1,10 +1,13 @@
 r"""Draws from a density of few dimensions by proposals from a multivariate t distribution.
 
-An independence Metropolis chain (Tierney 1994) walks over independent proposals ``x`` with
-log ratios ``r = log target - log proposal``: it moves from ``x`` to ``x'`` with probability
-``min{1, exp(r' - r)}``. Unlike resampled draws its autocorrelation is seen by R-hat and the
-effective sample size. The Pareto k-hat of the ratios says beforehand whether the proposals
-cover the target (Vehtari, Simpson, Gelman, Yao & Gabry 2024).
+Independent proposals ``x`` have log ratios ``r = log target - log proposal``. A proposal is kept
+as a candidate with probability ``min{1, exp(r - c)}``; candidates are then draws from the target
+where ``r <= c``, and too few elsewhere. An independence Metropolis chain over them, which moves
+from ``x`` to ``x'`` with probability ``min{1, exp(max(r', c) - max(r, c))}``, has the target as its
+distribution (the rejection sampling chain of Tierney 1994, section 2.3.4). It seldom stays, and
+unlike resampled draws its autocorrelation is seen by R-hat and the effective sample size. It
+starts at a candidate, which it forgets within a few draws. The Pareto k-hat of all ratios says
+whether the proposals cover the target (Vehtari, Simpson, Gelman, Yao & Gabry 2024).
 """
 
 from dataclasses import dataclass
@@ -69,26 +72,40 @@ def resample(log_ratio: np.ndarray, rng: np.random.Generator, size: int) -> np.n
     return rng.choice(len(weight), size, p=weight / weight.sum())
 
 
-def metropolis(log_ratio: np.ndarray, start: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Walk over proposals, one chain a row.
+def level_of(log_ratio: np.ndarray, proposals: float) -> float:
+    """Give ``c`` at which one of ``proposals`` is kept: the mean of ``min(1, exp(r - c))``.
+
+    With the ``k`` smallest of ``n`` ratios ``w`` below ``e^c``, the mean is
+    ``(sum w / e^c + n - k) / n``.
+    """
+    top = log_ratio.max()
+    w = np.sort(np.exp(log_ratio - top))
+    n = len(w)
+    below = np.arange(1, n + 1)
+    room = n / proposals - (n - below)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        levels = np.where(room > 0, np.cumsum(w) / room, np.inf)
+    fits = levels <= np.append(w[1:], np.inf)
+    return float(np.log(levels[fits.argmax()]) + top)
+
+
+def metropolis(log_ratio: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Walk over proposals, one chain a row, from the first of them.
 
     Parameters
     ----------
     log_ratio
         Of the proposals, ``(chains, draws)``.
-    start
-        Log ratio of each chain's start, ``(chains,)``.
 
     Returns
     -------
     position, moved
-        Draw whose proposal each draw is, -1 for the start, and whether it is new;
-        ``(chains, draws)`` each.
+        Draw whose proposal each draw is, and whether it is new; ``(chains, draws)`` each.
     """
     chains, draws = log_ratio.shape
     threshold = np.log(rng.random((chains, draws)))
     position, moved = np.empty((chains, draws), int), np.empty((chains, draws), bool)
-    at, here = np.full(chains, -1), start.copy()
+    at, here = np.zeros(chains, int), np.full(chains, -np.inf)
     for k in range(draws):
         accept = threshold[:, k] <= log_ratio[:, k] - here
         at = np.where(accept, k, at)

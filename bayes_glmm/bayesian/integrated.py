@@ -188,7 +188,7 @@ def tree_of(model, method, density, sampled: Sampled, streams) -> xr.DataTree:
     by_group = sampled.by_group.reshape(len(xi), -1)
     concave = density.concave(arguments[2])
     block = model.design.groups[density.largest]
-    named[f"b_{block.group}"] = density.many().effects(*arguments, by_group, streams[0], concave)
+    named[f"b_{block.group}"] = density.many().effects(*arguments, streams[0], concave)
     draws = {name: x.reshape(*shape, *x.shape[1:]) for name, x in named.items()}
     attributes = {k: v for k, v in sampled.details.items() if np.isscalar(v)}
     statistics = xr.Dataset(

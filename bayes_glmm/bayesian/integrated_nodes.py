@@ -9,7 +9,7 @@ from ..numerics.groups import by_size
 from .density import log_density
 from .importance import resample
 
-LADDER = {1: (7, 15, 31, 63, 127, 201), 2: (5, 9, 17, 33), 3: (5, 9, 15)}
+LADDER = {1: (7, 11, 15, 21, 31, 45, 63, 91, 127, 201), 2: (5, 9, 17, 33), 3: (5, 9, 15)}
 CHECKED = 20  # draws at which the nodes are checked
 # SD, over these draws, of the change of the log density by more nodes: posterior means move
 # by about as much, in posterior SDs

@@ -15,6 +15,7 @@ from ..priors.correlations import pairs
 
 PRIOR_DRAWS = 2000
 MANY = 100_000  # densities from which a second thread pays
+TOGETHER = 8_192  # densities worked on at a time
 
 
 def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) -> xr.DataTree:
@@ -80,17 +81,33 @@ def linear_predictor(design, beta, effects) -> np.ndarray:
 
 
 def predictive(model, design, draws, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Log-likelihood and a replicated response for every draw, both (chains, draws, n)."""
+    """Log-likelihood and a replicated response for every draw, both (chains, draws, n).
+
+    Chains run in threads, each with a random stream of its own.
+    """
     bound = bind_numpy(model.family, model.link)
-    shape = (*draws["beta"].shape[:2], design.n)
-    log_likelihood, replicated = np.empty(shape), np.empty(shape)
-    for chain in range(shape[0]):  # one chain at a time holds the working memory down
-        effects = [draws[f"b_{block.group}"][chain] for block in design.groups]
-        eta = linear_predictor(design, draws["beta"][chain], effects)
-        dispersion = draws["dispersion"][chain][:, None] if "dispersion" in draws else 1.0
-        log_likelihood[chain] = log_densities(model, design, eta, dispersion)
-        mean = bound.mean(eta)
-        replicated[chain] = model.family.simulate(rng, mean, design.trials, dispersion)
+    chains, size = draws["beta"].shape[:2]
+    log_likelihood, replicated = np.empty((2, chains, size, design.n))
+    streams = rng.spawn(chains)
+    step = max(1, TOGETHER // design.n)
+
+    def run(chain: int) -> None:
+        for a in range(0, size, step):  # a few draws at a time: they stay in the cache
+            at = chain, slice(a, a + step)
+            effects = [draws[f"b_{block.group}"][at] for block in design.groups]
+            eta = linear_predictor(design, draws["beta"][at], effects)
+            dispersion = draws["dispersion"][at][:, None] if "dispersion" in draws else 1.0
+            log_likelihood[at] = log_densities(model, design, eta, dispersion)
+            replicated[at] = model.family.simulate(
+                streams[chain], bound.mean(eta), design.trials, dispersion
+            )
+
+    def part(first: int, last: int) -> int:
+        for chain in range(first, last):
+            run(chain)
+        return 0
+
+    in_threads(part, chains, available_cores() if log_likelihood.size > MANY else 1)
     return log_likelihood, replicated
 
 
@@ -103,16 +120,10 @@ def log_densities(model, design, eta, dispersion) -> np.ndarray:
     y, trials = (np.array(a, float) for a in (design.y, design.trials))  # writable
     phi = np.broadcast_to(dispersion, (len(eta), 1))[:, 0]
     eta = np.ascontiguousarray(eta)
-    found = np.empty_like(eta)
-
-    def part(first: int, last: int) -> int:
-        out = np.empty((2, design.n))
-        for d in range(first, last):
-            score(y, trials, eta[d], phi[d], 0, design.n, out)
-            found[d] = out[0]
-        return 0
-
-    in_threads(part, len(eta), available_cores() if eta.size > MANY else 1)
+    found, out = np.empty_like(eta), np.empty((2, design.n))
+    for d in range(len(eta)):
+        score(y, trials, eta[d], phi[d], 0, design.n, out)
+        found[d] = out[0]
     scale = model.family.log_scale(y, trials, dispersion)[0]
     return found + scale + model.family.log_base(y, trials)
 

@@ -13,8 +13,10 @@ from .random_numbers import States, uniform
 from .scalar import exp
 from .scalar_integral import find_modes, predictor
 
-# of the hat below the bound of Devroye: room for the error of the normaliser
-CAUTION = 0.98
+# where the hull touches the log density, in SDs of the curvature from the mode: sqrt(2) is best
+# for a normal density, of which the hull then covers .89
+TOUCHING = sqrt(2.0)
+ATTEMPTS = 10_000  # proposals for one draw, of which more than one in three is taken
 
 
 @helper
@@ -51,8 +53,10 @@ def integrate_scalar_draws(
         was not found.
     """
     rows, size = sizes(starts, chunks)
-    by_row = np.empty((8, rows))
-    at_mode, at_node, a, eta = by_row[0:4], by_row[4:6], by_row[6], by_row[7]
+    by_row = np.empty((9, rows))
+    at_mode, at_node, a, eta, centre = (
+        by_row[0:4], by_row[4:6], by_row[6], by_row[7], by_row[8]
+    )  # fmt: skip
     by_group = np.empty((7, size))
     u, step, best, total = by_group[0], by_group[1], by_group[2], by_group[3]
     omega, H, m = by_group[4], by_group[5], by_group[6]
@@ -76,15 +80,19 @@ def integrate_scalar_draws(
                 for g in range(groups):
                     value[d, first + g] = -inf
                 continue
+            # eta at a node is a line in x: its two parts are found once for all nodes
+            predictor(base[d], low, a, m, bounds, groups, centre)
             for g in range(groups):
                 H[g] = 1.0 / sqrt(H[g])
+                for j in range(bounds[g], bounds[g + 1]):
+                    a[j] *= H[g]
             for k in range(x.size):
-                for g in range(groups):
-                    u[g] = m[g] + H[g] * x[k]
-                predictor(base[d], low, a, u, bounds, groups, eta)
+                for j in range(n):
+                    eta[j] = centre[j] + a[j] * x[k]
                 score(y, trials, eta, dispersion[d], low, n, at_node)
                 for g in range(groups):
-                    f = log_factor[k] - best[g] - 0.5 * u[g] * u[g]
+                    at = m[g] + H[g] * x[k]
+                    f = log_factor[k] - best[g] - 0.5 * at * at
                     for j in range(bounds[g], bounds[g + 1]):
                         f += at_node[0, j]
                     omega[g] = f
@@ -97,27 +105,29 @@ def integrate_scalar_draws(
 @kernel(
     types.int64(
         Block, Block, Vector, Vector, Matrix, Vector, Vector, Vector, Indices, Indices,
-        Integer, Integer, Real, Integer, Vector, Matrix, States, Matrix,
+        Indices, Indices, Integer, Integer, Real, Integer, Vector, States, Matrix,
     )
 )  # fmt: skip
 def draw_scalar_effects(
     density, score, y, trials, base, dispersion, z, scale, starts, chunks,
-    first_draw, last_draw, tolerance, limit, start, value, states, effect,
+    members, member_starts, first_draw, last_draw, tolerance, limit, start, states, effect,
 ):  # fmt: skip
-    """Draw ``u`` of every group from its log-concave conditional, by rejection.
+    """Draw ``u`` of every level from its log-concave conditional, by rejection from a hull.
 
-    ``value`` holds ``log L_g`` (``integrate_scalar_draws``), ``states`` a random stream for
-    each draw, ``effect`` the draws, ``(draws, groups)``. Returns how many proposals lay above
-    the hat: none, where the conditional is log-concave.
+    Levels ``members[member_starts[g]:member_starts[g + 1]]`` share the rows of group ``g``, and
+    so their conditional distribution. ``states`` holds a random stream for each draw,
+    ``effect`` the draws, ``(draws, levels)``. Returns how often the hull failed: never, where
+    the conditional is log-concave.
     """
     rows, size = sizes(starts, chunks)
     by_row = np.empty((6, rows))
     at_mode, a, eta = by_row[0:4], by_row[4], by_row[5]
-    by_group = np.empty((5, size))
+    by_group = np.empty((10, size))
     u, step, best, H, m = by_group[0], by_group[1], by_group[2], by_group[3], by_group[4]
+    top, left, right = by_group[5], by_group[6], by_group[7]
+    rise, fall = by_group[8], by_group[9]
     bounds = np.empty(size + 1, np.uint64)
-    half_log_2pi = 0.5 * log(2.0 * np.pi)
-    above = 0
+    failures = 0
     for c in range(chunks.size - 1):
         first, groups = chunks[c], chunks[c + 1] - chunks[c]
         low, n = starts[first], starts[chunks[c + 1]] - starts[first]
@@ -132,29 +142,56 @@ def draw_scalar_effects(
                 density, y, trials, base[d], dispersion[d], low, n, bounds, groups,
                 tolerance, limit, a, m, u, step, best, H, eta, at_mode,
             )  # fmt: skip
+            # f'' <= -1: nothing lies higher than this
             for g in range(groups):
-                # log density at the mode, of u; L_g is an integral over N(0, 1)
-                height = CAUTION * exp(best[g] - value[d, first + g] - half_log_2pi)
-                begin = starts[first + g]
-                count = starts[first + g + 1] - begin
-                while True:
-                    distance, log_hat = 2.0 * uniform(states, d), 0.0
-                    if distance >= 1.0:  # the exponential tail
-                        log_hat = log(distance - 1.0) if distance > 1.0 else -700.0
-                        distance = 1.0 - log_hat
-                    side = distance / height
-                    if uniform(states, d) < 0.5:
-                        side = -side
-                    trial = m[g] + side
-                    for j in range(count):
-                        eta[j] = base[d, begin + j] + scale[d] * z[begin + j] * trial
-                    score(y, trials, eta, dispersion[d], begin, count, at_mode)
-                    f = -0.5 * trial * trial
-                    for j in range(count):
+                slope = -m[g]
+                for j in range(bounds[g], bounds[g + 1]):
+                    slope += at_mode[1, j] * a[j]
+                top[g] = best[g] + 0.5 * slope * slope
+            for side in (-1.0, 1.0):
+                for g in range(groups):
+                    u[g] = m[g] + side * TOUCHING / sqrt(H[g])
+                predictor(base[d], low, a, u, bounds, groups, eta)
+                score(y, trials, eta, dispersion[d], low, n, at_mode)
+                for g in range(groups):
+                    f, slope = -0.5 * u[g] * u[g], -u[g]
+                    for j in range(bounds[g], bounds[g + 1]):
                         f += at_mode[0, j]
-                    if f - best[g] > log_hat + 1e-9:
-                        above += 1
-                    if log(uniform(states, d)) + log_hat <= f - best[g]:
-                        effect[d, first + g] = trial
-                        break
-    return above
+                        slope += at_mode[1, j] * a[j]
+                    meets = u[g] + (top[g] - f) / slope
+                    if side < 0.0:
+                        left[g], rise[g] = meets, slope
+                    else:
+                        right[g], fall[g] = meets, -slope
+            for g in range(groups):
+                if not (rise[g] > 0.0 and fall[g] > 0.0 and right[g] >= left[g]):
+                    failures += 1
+                    continue
+                middle = right[g] - left[g]
+                area = 1.0 / rise[g] + middle + 1.0 / fall[g]
+                begin, count = starts[first + g], starts[first + g + 1] - starts[first + g]
+                for i in range(member_starts[first + g], member_starts[first + g + 1]):
+                    for _ in range(ATTEMPTS):
+                        share, log_hull = area * uniform(states, d) - 1.0 / rise[g], 0.0
+                        if share < 0.0:
+                            log_hull = log(uniform(states, d))
+                            trial = left[g] + log_hull / rise[g]
+                        elif share <= middle:
+                            trial = left[g] + share
+                        else:
+                            log_hull = log(uniform(states, d))
+                            trial = right[g] - log_hull / fall[g]
+                        for j in range(count):
+                            eta[j] = base[d, begin + j] + a[begin - low + j] * trial
+                        score(y, trials, eta, dispersion[d], begin, count, at_mode)
+                        f = -0.5 * trial * trial - top[g]
+                        for j in range(count):
+                            f += at_mode[0, j]
+                        if f > log_hull + 1e-9:
+                            failures += 1
+                        if log(uniform(states, d)) + log_hull <= f:
+                            effect[d, members[i]] = trial
+                            break
+                    else:
+                        failures += 1
+    return failures

@@ -83,6 +83,49 @@ class Factor:
         return sums.reshape(self.levels, *values.shape[1:])
 
 
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """Levels with the same rows, which have the same integral at every parameter vector.
+
+    Attributes
+    ----------
+    rows, factor
+        Of one level for each set of alike levels, sorted by level.
+    of
+        The set each level belongs to, ``(levels,)``.
+    """
+
+    rows: Rows
+    factor: Factor
+    of: np.ndarray
+
+    def members(self) -> tuple[np.ndarray, np.ndarray]:
+        """Levels in the order of their sets, and where each set starts among them."""
+        order = np.argsort(self.of, kind="stable")
+        starts = np.searchsorted(self.of[order], np.arange(self.factor.levels + 1))
+        return order.astype(np.int64), starts.astype(np.int64)
+
+
+def alike_levels(rows: Rows, factor: Factor) -> Alike:
+    """Find the levels whose rows are the same, in any order; rows are sorted by level."""
+    table = np.c_[rows.y, rows.trials, rows.offset, rows.X, factor.Z] + 0.0  # no negative zeros
+    order = np.lexsort([*table.T, factor.index])
+    table, starts = table[order], factor.starts()
+    sets: dict[bytes, int] = {}
+    first: list[int] = []
+    of = np.empty(factor.levels, np.int64)
+    for level in range(factor.levels):
+        key = table[starts[level] : starts[level + 1]].tobytes()
+        of[level] = sets.setdefault(key, len(sets))
+        if of[level] == len(first):
+            first.append(level)
+    kept = np.isin(factor.index, first)
+    new = np.empty(factor.levels, np.int64)
+    new[first] = np.arange(len(first))
+    taken = Factor(new[factor.index[kept]], factor.Z[kept], len(first), factor.covariance)
+    return Alike(rows.take(kept), taken, of)
+
+
 def largest_first(factors: list[Factor]) -> list[int]:
     """Order of the factors by number of effects, the largest first (ties: first come)."""
     return sorted(range(len(factors)), key=lambda k: -factors[k].levels)

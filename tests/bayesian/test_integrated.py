@@ -282,10 +282,9 @@ def test_effects_follow_their_conditional_distribution(name, model):
     density(points[0])
     repeated = np.repeat(points, 4000, axis=0)
     arguments = density.arguments(repeated)
-    by_group = density.many().by_group(*arguments)
     concave = density.concave(arguments[2])
     assert concave == (name != "cauchit")
-    drawn = density.many().effects(*arguments, by_group, np.random.SeedSequence(1), concave)
+    drawn = density.many().effects(*arguments, np.random.SeedSequence(1), concave)
     beta, factor = density.coordinates.beta(points), arguments[1][[0, -1]]
     for level in range(min(density.model.design.groups[0].n_levels, 4)):
         mean, square = exact_effect(model, list(zip(beta, factor, strict=True)), level)
@@ -302,9 +301,8 @@ def test_rejection_and_metropolis_draw_from_one_distribution():
     repeated = np.repeat(x, 6000, axis=0)
     arguments = density.arguments(repeated)
     many = density.many()
-    by_group = many.by_group(*arguments)
     exact, chain = (
-        many.effects(*arguments, by_group, np.random.SeedSequence(k), concave)[:, 0, 0]
+        many.effects(*arguments, np.random.SeedSequence(k), concave)[:, 0, 0]
         for k, concave in ((1, True), (2, False))
     )
     assert stats.ks_2samp(exact, chain).pvalue > 1e-4
@@ -322,7 +320,7 @@ def test_same_numbers_for_any_number_of_threads():
     for threads in (1, 2):
         many = density.many(threads)
         by_group = many.by_group(*arguments)
-        effects = many.effects(*arguments, by_group, np.random.SeedSequence(1), True)
+        effects = many.effects(*arguments, np.random.SeedSequence(1), True)
         results.append((by_group, effects))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
