@@ -63,16 +63,15 @@ def test_integrals_of_alike_levels_are_those_of_each():
     plain, shared = ManyDraws(*given), ManyDraws(*given, alike=alike_levels(rows, factor))
     found = [many.by_group(*arguments(30)) for many in (plain, shared)]
     # the same sums, rows in another order
-    np.testing.assert_allclose(*found, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12, atol=1e-13)
     added = np.linspace(-1.0, 1.0, len(rows.y))
 
     def others(a, b):
         return np.tile(added, (b - a, 1))
 
     # what other factors add makes alike levels differ
-    np.testing.assert_array_equal(
-        *(many.by_group(*arguments(30), others) for many in (plain, shared))
-    )
+    found = [many.by_group(*arguments(30), others) for many in (plain, shared)]
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def grid_cdf(bound, y, eta0, scale):
