@@ -112,3 +112,23 @@ def chains(runs: dict) -> Figure:
         axes.axhline(1, color=SOFT, lw=0.5, ls=":")
     panels[-1].set_xlabel("iteration")
     return figure
+
+
+@drawn
+def envelopes(found: dict) -> Figure:
+    """Draw distribution functions of ranks less uniform ones, inside their envelopes."""
+    columns = 3
+    rows = -(-len(found) // columns)
+    figure = sheet(1.25 * rows + 0.5)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(found) :]:
+        axes.set_visible(False)
+    for axes, (name, e) in zip(grid.flat, found.items(), strict=False):
+        axes.fill_between(e.at, e.low, e.high, color=FAINT, lw=0, step="mid")
+        axes.step(e.at, e.above, where="mid", color=COLORS[int(e.outside > 0)], lw=1.2)
+        axes.axhline(0, color=SOFT, lw=0.6)
+        axes.set_title(name, fontsize=7.5)
+        axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+    figure.supxlabel("rank of the true value, as a share", fontsize=9)
+    figure.supylabel("ECDF less uniform", fontsize=9)
+    return figure

@@ -22,6 +22,7 @@ from ..numerics.threads import one_blas_thread
 
 MANY_EFFECTS = 1500  # beside the largest factor's: from here on BLAS may use its threads
 ZERO_GAIN = 1e-7  # log-likelihood given up by setting a variance to zero
+LEAST_INFORMATION = 1e-8  # of a row about a standardised coefficient, in a search's start
 AT_LIMIT = 23.0  # log dispersion that stands for its limit: there a family is the simpler one
 
 
@@ -172,7 +173,7 @@ class Likelihood:
         x = np.concatenate([glm.beta, *thetas, *tail])
         inverse = np.zeros((len(x), len(x)))
         p = self.layout.p
-        inverse[:p, :p] = np.linalg.inv(information) if p else information
+        inverse[:p, :p] = inverse_information(information, len(m.rows.y))
         of_dispersion = np.maximum(glm.observed[-1:, -1], 1.0) if len(tail) else np.zeros(0)
         after = np.concatenate([np.zeros(0), *informations, of_dispersion])
         inverse[range(p, len(x)), range(p, len(x))] = 1 / after
@@ -329,6 +330,12 @@ class Likelihood:
 def factors_of(model) -> list[Factor]:
     """Give the grouping factors of a GLMM in the order of its terms."""
     return [Factor(g.index, g.Z, g.n_levels, Covariance(g.blocks)) for g in model.design.groups]
+
+
+def inverse_information(information: np.ndarray, rows: int) -> np.ndarray:
+    """Invert; where the data are separated there is hardly any, and the inverse is bounded."""
+    values, vectors = np.linalg.eigh(information)
+    return vectors / np.maximum(values, LEAST_INFORMATION * rows) @ vectors.T
 
 
 def start_of_factor(factor: Factor, scores, weights, shares: int) -> tuple[np.ndarray, np.ndarray]:
