@@ -1,4 +1,4 @@
-r"""Simulation-based calibration: is the posterior that is sampled the posterior of the model?
+r"""Simulation-based calibration: that the posterior sampled is the posterior of the model.
 
 Parameters are drawn from their priors, data from the model at them, and the posterior is sampled
 given the data. The rank of each true value among ``DRAWS`` posterior draws is then uniform, if
@@ -64,7 +64,7 @@ class Structure:
 
 
 def one_factor(groups: int, size: int, **columns) -> Callable:
-    """Groups of ``size`` rows, a covariate that varies within, one that varies between."""
+    """Make groups of ``size`` rows, with a covariate within and one between them."""
 
     def rows(rng) -> pd.DataFrame:
         index = np.repeat(np.arange(groups), size)
@@ -255,7 +255,8 @@ def report(results: dict, command: str) -> str:
         f"given the data. The rank of the true value among {DRAWS} posterior draws must be "
         "uniform. For each quantity the empirical distribution function of the ranks is held "
         f"against the simultaneous {100 * ENVELOPE:g} % envelope of uniform ranks: by chance "
-        f"{100 - 100 * ENVELOPE:g} % of the quantities leave it. Here {outside} of {quantities} do.",
+        f"{100 - 100 * ENVELOPE:g} % of the quantities leave it. Here {outside} of {quantities} "
+        "do.",
         "",
         "| structure | simulations | failed | not converged | by NUTS | quantities | outside |",
         "|---|---:|---:|---:|---:|---:|---|",
@@ -264,7 +265,8 @@ def report(results: dict, command: str) -> str:
         out = [f"{q} (by {100 * e.outside:.0f} %)" for q, e in found.items() if e.outside > 0]
         lines.append(
             f"| {STRUCTURES[name].title} | {counts['fits']} | {counts['failed']} | "
-            f"{counts['unsettled']} | {counts['nuts']} | {len(found)} | {', '.join(out) or 'none'} |"
+            f"{counts['unsettled']} | {counts['nuts']} | {len(found)} | "
+            f"{', '.join(out) or 'none'} |"
         )
     lines += ["", "*outside*: by how much of the envelope's half width, at the worst point.", ""]
     for name, (counts, _) in results.items():

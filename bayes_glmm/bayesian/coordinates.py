@@ -18,6 +18,7 @@ from ..priors.correlations import cholesky_rows, pairs
 # of central differences of one-dimensional log prior densities, in coordinates of order one:
 # truncation 1e-9 times the third derivative, rounding about 1e-11
 DIFFERENCE = 1e-4
+IMPLAUSIBLE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,15 @@ class Coordinates:
         return found
 
     def start(self, x: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Carry the likelihood's start (``Likelihood.start``) to coordinates."""
+        """Carry the likelihood's start (``Likelihood.start``) to coordinates.
+
+        Where the likelihood has no maximum its start is far away; each parameter is moved to
+        where its prior has its mass.
+        """
         xi, spread = np.zeros(self.size), np.ones(self.size)
-        xi[: self.p] = x[: self.p]
+        beta = self.standard.outer(x[: self.p])
+        plausible = [_plausible(p, b) for p, b in zip(self.model.priors.beta, beta, strict=True)]
+        xi[: self.p] = self.standard.inner(np.array(plausible))
         position = self.p
         for k, covariance in enumerate(self.covariances):
             theta = x[position : position + covariance.size]
@@ -171,11 +178,13 @@ class Coordinates:
                 range(*self.sd_at[k].indices(self.size)), sds, variance[covariance.diagonal],
                 strict=True,
             ):  # fmt: skip
-                xi[i] = self.scales[i].coordinate(sd)
-                spread[i] = min(v / sd**2, 1.0)
+                near = _plausible(self.scales[i].prior, sd)
+                xi[i] = self.scales[i].coordinate(near)
+                spread[i] = min(v / near**2, 1.0)
             position += covariance.size
         if self.has_dispersion:
-            xi[-1] = self.scales[self.size - 1].coordinate(float(np.exp(x[-1])))
+            scale = self.scales[self.size - 1]
+            xi[-1] = scale.coordinate(_plausible(scale.prior, float(np.exp(x[-1]))))
             spread[-1] = inverse[-1, -1]
         found = np.diag(spread)
         found[: self.p, : self.p] = inverse[: self.p, : self.p]
@@ -252,6 +261,13 @@ class Coordinates:
 def _difference(function, x: float, step: float) -> float:
     above, below = function(np.array([x + step, x - step]))
     return float(above - below) / (2.0 * step)
+
+
+def _plausible(prior, value: float) -> float:
+    """Move a value inside all but ``IMPLAUSIBLE`` of its prior."""
+    if not prior.proper:
+        return value
+    return float(np.clip(value, prior.ppf(IMPLAUSIBLE / 2), prior.ppf(1.0 - IMPLAUSIBLE / 2)))
 
 
 def _quartile_width(prior) -> float:

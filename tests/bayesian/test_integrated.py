@@ -163,14 +163,15 @@ SEPARATE = {  # one coefficient, one standard deviation
 }
 
 
-def all_alike(share: float = 0.0) -> bg.GLMM:
+def all_alike(ones=("3", "11")) -> bg.GLMM:
     """Every group all zero but for a few."""
     frame = pd.DataFrame({"g": np.repeat(np.arange(20), 6).astype(str), "y": 0})
-    frame.loc[frame["g"].isin(["3", "11"]), "y"] = 1
+    frame.loc[frame["g"].isin(ones), "y"] = 1
     return bg.GLMM("y ~ 1 + (1 | g)", frame, family="bernoulli")
 
 
 SEPARATE["all of a group alike"] = all_alike()
+SEPARATE["no success at all"] = all_alike(ones=())
 
 
 def grid_posterior(model):
