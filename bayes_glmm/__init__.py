@@ -50,6 +50,7 @@ _HOME = {
             "LogNormal",
             "Uniform",
             "UniformShrinkage",
+            "UniformShrinkageMatrix",
             "InverseGamma",
             "InverseWishart",
             "LKJ",

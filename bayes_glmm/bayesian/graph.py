@@ -27,7 +27,6 @@ import pytensor.tensor as pt
 
 from ..datatree import coords_of
 from ..priors.correlations import cholesky_rows, pairs
-from ..priors.covariances import factor_rows
 from ..priors.deviations import UniformShrinkage
 from ..propriety import require_posterior
 from .bind import quantity
@@ -245,11 +244,15 @@ def _correlation(block, prior) -> Any:
 
 
 def _covariance(block, prior) -> Any:
-    """Cholesky factor of an inverse-Wishart covariance matrix of a group's columns, (q, q)."""
+    """Cholesky factor of a covariance matrix of a group's columns that has one prior, (q, q)."""
     group, dims = block.group, (f"{block.group}_term", f"{block.group}_pair")
-    square: Any = pm.ChiSquared(f"raw_sd_{group}", nu=prior.degrees(block.q), dims=dims[0])
-    below: Any = pm.Normal(f"raw_corr_{group}", 0.0, 1.0, dims=dims[1])
-    rows = factor_rows(prior.root(block.q), pt.sqrt(square), below)
+    names = f"raw_sd_{group}", f"raw_corr_{group}"
+    diagonal, below = (
+        getattr(pm, kind)(name, dims=dim, **{k: np.asarray(v, float) for k, v in values.items()})
+        for name, dim, (kind, values) in zip(names, dims, prior.pieces(block.q), strict=True)
+    )
+    pieces = [diagonal[k] for k in range(block.q)], [below[k] for k in range(len(block.pairs))]
+    rows = prior.factor_rows(*pieces, block.q, pt.sqrt)
     factor: Any = pt.stack([pt.stack(row) for row in rows])
     sd: Any = pm.Deterministic(f"sd_{group}", pt.sqrt(pt.sum(factor**2, axis=1)), dims=dims[0])
     L = factor / sd[:, None]

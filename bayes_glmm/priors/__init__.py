@@ -8,7 +8,7 @@ from .assignment import Priors, resolve_priors
 from .base import ImproperPosteriorError, ImproperPriorError, Prior
 from .coefficients import Cauchy, Flat, Normal, StudentT, Uniform
 from .correlations import LKJ
-from .covariances import InverseWishart
+from .covariances import InverseWishart, UniformShrinkageMatrix
 from .deviations import (
     PC,
     Exponential,
@@ -48,5 +48,6 @@ __all__ = [
     "StudentT",
     "Uniform",
     "UniformShrinkage",
+    "UniformShrinkageMatrix",
     "resolve_priors",
 ]

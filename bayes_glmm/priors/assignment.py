@@ -43,7 +43,7 @@ import numpy as np
 from .base import ImproperPriorError, Prior
 from .coefficients import Flat, Normal, Uniform
 from .correlations import LKJ
-from .covariances import InverseWishart
+from .covariances import CovariancePrior, InverseWishart
 from .deviations import HalfStudentT, InverseGamma, UniformShrinkage
 from .resolved import Assigned, ResolvedPriors
 from .shrinkage import R2D2M2, RESERVED, SharedMargin, SharedVariance, residual_scale
@@ -80,9 +80,9 @@ class Priors:
     corr
         Prior of every correlation matrix of random effects.
     covariance
-        Prior of the whole covariance matrix of correlated random effects, ``InverseWishart(…)``,
-        instead of priors of their standard deviations and correlations; of every grouping factor
-        whose effects are all correlated.
+        Prior of the whole covariance matrix of correlated random effects, ``InverseWishart(…)`` or
+        ``UniformShrinkageMatrix(…)``, instead of priors of their standard deviations and
+        correlations; of every grouping factor whose effects are all correlated.
     joint
         Prior of all coefficients but the intercept, and of all standard deviations of random
         effects, together: ``R2D2M2(…)``, instead of ``beta``, ``sd`` and ``covariance``.
@@ -106,7 +106,7 @@ class Priors:
     beta: Prior | None = None
     sd: Prior | None = None
     corr: LKJ | None = None
-    covariance: InverseWishart | None = None
+    covariance: CovariancePrior | None = None
     joint: R2D2M2 | None = None
     dispersion: Prior | None = None
     beta_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
@@ -180,8 +180,8 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
     )
 
 
-def _matrix_of(row: Assigned) -> InverseWishart:
-    assert isinstance(row.prior, InverseWishart)
+def _matrix_of(row: Assigned) -> CovariancePrior:
+    assert isinstance(row.prior, CovariancePrior)
     return row.prior
 
 
@@ -441,19 +441,19 @@ def _covariance(chosen: Priors, block, design, family, link) -> Assigned | None:
     row = _assign(name, "covariance", [given], InverseWishart(d + 1, 1.0), "", False, d)
     prior = _matrix_of(row)
     prior.check(d, block.group)
-    if prior.df is not None and prior.scale is not None:
+    if prior.complete:
         return row
-    if prior.scale is not None:
+    if getattr(prior, prior.matrix_name) is not None:  # but the degrees of freedom are not given
         return row._replace(prior=prior.resolved(np.eye(d)))
     weights = _null_weights(design, family, link)
     information = block.Z.T @ (weights[:, None] * block.Z) / block.n_levels
     size = np.sqrt(np.diag(information))
     if not (size.min() > 1e-4 and np.linalg.cond(information / np.outer(size, size)) < 1e10):
         raise ValueError(
-            f"InverseWishart() of {block.group} finds no information about some effect in the fit "
-            "without random effects: give it a scale, or another prior."
+            f"{type(prior).__name__}() of {block.group} finds no information about some effect in "
+            f"the fit without random effects: give it a {prior.matrix_name}, or another prior."
         )
-    why = "chosen; its scale is taken from the data (empirical Bayes)"
+    why = f"chosen; its {prior.matrix_name} is taken from the data (empirical Bayes)"
     return row._replace(prior=prior.resolved(information), why=why)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .base import Prior
 from .correlations import LKJ
-from .covariances import InverseWishart
+from .covariances import CovariancePrior
 from .implied import high_to_low, in_words, intraclass
 from .shrinkage import R2D2M2, SharedVariance
 
@@ -30,7 +30,7 @@ class Assigned(NamedTuple):
         """Give the row of ``COLUMNS``."""
         extra = (self.dimension,) if isinstance(self.prior, LKJ) else ()
         low = high = np.nan  # an improper prior has no range
-        if self.prior.proper and not isinstance(self.prior, InverseWishart):
+        if self.prior.proper and not isinstance(self.prior, CovariancePrior):
             low, high = (float(self.prior.ppf(q, *extra)) for q in (0.025, 0.975))
         scale = "variance" if self.prior.stated_on == "variance" else self._scale
         means: tuple = (np.nan, np.nan, np.nan, np.nan, "")
@@ -49,7 +49,7 @@ class Assigned(NamedTuple):
             return "share of variance"
         if self.parameter == "dispersion":
             return "response"
-        if isinstance(self.prior, InverseWishart):
+        if isinstance(self.prior, CovariancePrior):
             return "covariance"
         return "correlation" if isinstance(self.prior, LKJ) else "link"
 
@@ -71,7 +71,7 @@ class ResolvedPriors:
     dispersion: Prior | None
     assigned: tuple[Assigned, ...]
     link: str = ""
-    covariance: dict[str, InverseWishart | None] = field(default_factory=dict)
+    covariance: dict[str, CovariancePrior | None] = field(default_factory=dict)
     joint: SharedVariance | None = None
 
     @property

@@ -213,10 +213,11 @@ def shared_variance(spec: Specification) -> ProprietyReport | None:
 
 
 def joint_covariance(spec: Specification) -> ProprietyReport | None:
-    """Rule 9: inverse-Wishart covariance matrices beside flat coefficients.
+    """Rule 9: priors of covariance matrices beside flat coefficients or improper priors.
 
-    A subspace of ``m`` of the ``d`` effects has the margin ``m (df - d + m) + kappa - p``, which
-    is positive for every data set where ``df - d + 1 > p``.
+    A subspace of ``m`` effects has the margin ``decay(m) + kappa - p``, which is positive for
+    every data set where ``decay(1) > p``. Where a generic one is not positive, or a margin of the
+    other standard deviations, there is no posterior.
     """
     matrices = {g: m for g, m in spec.priors.covariance.items() if m is not None}
     if not matrices:
@@ -226,21 +227,36 @@ def joint_covariance(spec: Specification) -> ProprietyReport | None:
     if spec.family.name == "gaussian" and scale.proper and all(d.prior.proper for d in others):
         return None  # rule 14 needs no more than proper priors
     p = len(spec.flat)
-    moments = [m.df - len(spec.priors.sd[g]) + 1.0 for g, m in matrices.items()]
+    having = min(m.decay(1, len(spec.priors.sd[g])) for g, m in matrices.items())
     heavy = spec.problem.heavy or any(np.isfinite(d.alpha) for d in others)
-    if spec.discrete and not heavy and min(moments) > p:
+    if spec.discrete and not heavy and having > p:
         rule = (
-            "The columns with flat priors are overlapped, and an inverse-Wishart prior has more "
-            f"moments of its standard deviations (df - d + 1 = {min(moments):g}) than there are "
-            f"flat coefficients ({p}). This is power counting."
+            "The columns with flat priors are overlapped, and the prior of the covariance matrix "
+            f"has more moments of its standard deviations ({having:g}) than there are flat "
+            f"coefficients ({p}). This is power counting."
         )
         return ProprietyReport("likely proper", rule, OWN, p=p)
+    worst = _worst_beside(spec, matrices) if spec.discrete else None
+    if worst is not None and worst.margin <= 0:
+        return _improper(spec, worst)
     rule = (
-        "The tails of an inverse-Wishart prior are heavy, and with its degrees of freedom "
-        f"(df - d + 1 = {min(moments):g}, flat coefficients {p}) the check does not know whether "
+        "The tails of the prior of a covariance matrix are heavy, and with so few moments of its "
+        f"standard deviations ({having:g}; flat coefficients {p}) the check does not know whether "
         "the posterior exists."
     )
     return _unknown(rule, f"Use {NORMAL}, or HalfNormal or PC on standard deviations with LKJ(2).")
+
+
+def _worst_beside(spec: Specification, matrices) -> Tail | None:
+    """Tail of the smallest margin of one matrix alone, or of the other standard deviations."""
+    found: list[Tail] = []
+    for group, prior in matrices.items():
+        d = len(spec.priors.sd[group])
+        found += spec.problem.along_subspaces(group, lambda m, prior=prior, d=d: prior.decay(m, d))
+    rest = spec.problem.without(matrices)
+    if not rest.too_many:
+        found += rest.tails()
+    return min(found, key=lambda tail: tail.margin, default=None)
 
 
 # ---- 10 to 13: discrete responses, by the tails ---------------------------------------------

@@ -12,8 +12,8 @@ the recession cone (``cones``). A margin of zero or less leaves no posterior. Th
 package's own: derived (in ``docs/propriety.md``) and checked by quadrature in the tests.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
@@ -124,6 +124,33 @@ class TailProblem:
             return Tail(names, terms, weight, None)
         cone = self.cone(S, A)
         return Tail(names, terms, weight + cone.kappa, cone)
+
+    def without(self, groups: Collection[str]) -> "TailProblem":
+        """Leave out the standard deviations of some factors: they stay bounded."""
+        kept = [k for k, d in enumerate(self.deviations) if d.group not in groups]
+        at = {old: new for new, old in enumerate(kept)}
+        found = (self.deviations[k] for k in kept)
+        moved = (replace(d, correlated=tuple(at[j] for j in d.correlated)) for d in found)
+        return replace(self, deviations=tuple(moved))
+
+    def along_subspaces(self, group: str, decay: Callable[[int], float]) -> Iterator[Tail]:
+        """Effects of one factor large in generic subspaces of every dimension ``m``.
+
+        ``decay(m)`` is the power at which the prior of their covariance matrix falls there.
+        """
+        members = [d for d in self.deviations if d.group == group]
+        names = tuple(d.name for d in members)
+        Z = np.column_stack([d.z for d in members])
+        rng = np.random.default_rng(SEED)
+        for m in range(1, len(members) + 1):
+            weight = decay(m) - self.X_flat.shape[1]
+            if weight > 0:  # kappa is at least 0
+                continue
+            for _ in range(GENERIC_DIRECTIONS if m < len(members) else 1):
+                V = rng.standard_normal((len(members), m)) if m < len(members) else np.eye(m)
+                effects = Effects(members[0].index, Z @ V, members[0].n_levels)
+                cone = cone_of(self.sign, self.X_flat, [effects])
+                yield Tail(names, (), weight + cone.kappa, cone, generic=True)
 
     def _generic(self, S: tuple[int, ...]) -> Iterator[Tail]:
         """Correlated effects large in a generic subspace ``V`` of their coefficients only.

@@ -47,6 +47,10 @@ MODELS = {
         "y ~ x + (x + w | a) + (1 | b)",
         {"priors": bg.Priors(covariance=bg.InverseWishart(5, MATRIX))},
     ),
+    "shrinkage of a matrix": (
+        "y ~ x + (x + w | a) + (1 | b)",
+        {"priors": bg.Priors(covariance=bg.UniformShrinkageMatrix(MATRIX))},
+    ),
     "joint": ("y ~ x + w + (x | a) + (1 | b)", {"priors": bg.Priors(joint=bg.R2D2M2(0.4, 3, 0.7))}),
     "joint, gaussian": (
         "y ~ x + (x || a)",
