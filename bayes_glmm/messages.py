@@ -158,7 +158,7 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
     ),
     "importance-not-covered": (
         "warning",
-        "The Pareto k-hat of the importance ratios is {khat:.2f}; it should be at most 0.5.",
+        "The Pareto k-hat of the importance ratios is {khat:.2f}; it should be at most 0.7.",
         "The posterior has heavier tails than the proposals, or is skewed: few levels, few rows.",
         "Use Integrated(method='nuts') or NUTS().",
     ),

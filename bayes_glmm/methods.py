@@ -217,7 +217,7 @@ class Integrated(Method):
     method
         "importance": proposals from a multivariate t distribution at the posterior mode;
         "nuts": the no-U-turn sampler on the integrated density; "auto": the first where its
-        Pareto k-hat is at most 0.5.
+        Pareto k-hat is at most 0.7.
     draws
         Draws kept per chain.
     tune

@@ -118,7 +118,7 @@ def _integrated(material: Material, label: str) -> list[Block]:
         said += (
             f", and walked over {count(int(details['proposals']), 'independent proposal')} "
             f"({percent(details['acceptance'])} accepted). The Pareto k-hat of their importance "
-            f"ratios is {fixed(details['khat'], 2)}: up to 0.5 they cover the posterior well."
+            f"ratios is {fixed(details['khat'], 2)}: up to 0.7 they can be relied on."
         )
     else:
         said += ", and sampled what is left by NUTS."
