@@ -7,18 +7,22 @@ ends at ``upper``. The density of a parameter becomes that of its coordinate by 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import exp, inf, isinf
 from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_expit
 
 from ..numerics.covariance import Covariance
+from ..priors.coefficients import Normal
 from ..priors.correlations import cholesky_rows, pairs
 
 # of central differences of one-dimensional log prior densities, in coordinates of order one:
 # truncation 1e-9 times the third derivative, rounding about 1e-11
 DIFFERENCE = 1e-4
 IMPLAUSIBLE = 1e-3
+LARGEST = 300.0  # coordinate beyond which a positive parameter is taken for infinite
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Scale:
 
     prior: Any
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest value."""
         low, high = self.prior.support
@@ -55,20 +59,35 @@ class Scale:
         share = np.clip((value - low) / (high - low), 0.01, 0.99)
         return float(np.log(share / (1.0 - share)))
 
-    def slope(self, x):
-        """Differentiate the parameter by its coordinate."""
+    def at(self, x: float) -> tuple[float, float]:
+        """Give the parameter and its derivative at one coordinate."""
         low, high = self.bounds
-        if np.isinf(high):
-            with np.errstate(over="ignore"):
-                return np.exp(x)
-        return (high - low) * expit(x) * expit(-x)
+        if isinf(high):
+            size = exp(x) if x < LARGEST else inf
+            return low + size, size
+        share = 1.0 / (1.0 + exp(-x)) if x > -LARGEST else 0.0
+        return low + (high - low) * share, (high - low) * share * (1.0 - share)
+
+    def log_density_and_slope(self, x: float) -> tuple[float, float]:
+        """Log prior density of one coordinate, and its derivative."""
+        low, high = self.bounds
+        below, here, above = (self.at(x + step)[0] for step in (-DIFFERENCE, 0.0, DIFFERENCE))
+        if not low < below or not above < high:  # rounded to an end, where there is no density
+            return -inf, 0.0
+        density = self.prior.log_density_inside
+        value, slope = density(here), (density(above) - density(below)) / (2.0 * DIFFERENCE)
+        if isinf(high):
+            return value + x, slope + 1.0
+        share = (here - low) / (high - low)
+        return value + float(self._log_jacobian(x)), slope + 1.0 - 2.0 * share
+
+    def _log_jacobian(self, x):
+        low, high = self.bounds
+        return x if isinf(high) else np.log(high - low) + log_expit(x) + log_expit(-x)
 
     def log_density(self, x):
         """Log prior density of the coordinate."""
-        low, high = self.bounds
-        bounded = np.isfinite(high)
-        jacobian = np.log(high - low) + log_expit(x) + log_expit(-x) if bounded else x
-        return self.prior.logpdf(self.value(x)) + jacobian
+        return self.prior.logpdf(self.value(x)) + self._log_jacobian(x)
 
 
 class Coordinates:
@@ -109,6 +128,15 @@ class Coordinates:
             position += 1
         self.size = position
         self.beta_steps = np.array([_quartile_width(prior) for prior in priors.beta]) * DIFFERENCE
+        self.inverse_R = np.linalg.inv(standard.R)
+        normal = {k: q for k, q in enumerate(priors.beta) if isinstance(q, Normal) and q.proper}
+        self.normal = (
+            np.array(list(normal), int),
+            np.array([prior.mean for prior in normal.values()]),
+            np.array([prior.sd for prior in normal.values()]),
+        )
+        self.log_normal = float(np.sum(np.log(self.normal[2]) + 0.5 * np.log(2.0 * np.pi)))
+        self.other_priors = {k: q for k, q in enumerate(priors.beta) if k not in normal}
 
     # parameters
 
@@ -145,6 +173,20 @@ class Coordinates:
     def factor(self, xi: np.ndarray, k: int) -> np.ndarray:
         """``L`` with ``b = L u`` of factor ``k``, ``(draws, q, q)``."""
         return self.sd(xi, k)[:, :, None] * self.unit_factor(xi, k)
+
+    def factor_at(self, xi: np.ndarray, k: int) -> np.ndarray:
+        """``factor`` at one point, ``(q, q)``."""
+        if self.groups[k].q == 1:
+            at = self.sd_at[k].start
+            return np.full((1, 1), self.scales[at].at(float(xi[at]))[0])
+        return self.factor(xi[None], k)[0]
+
+    def dispersion_at(self, xi: np.ndarray) -> tuple[float, float]:
+        """Dispersion at one point, and the derivative of its log by its coordinate."""
+        if not self.has_dispersion:
+            return 1.0, 0.0
+        value, slope = self.scales[self.size - 1].at(float(xi[-1]))
+        return value, slope / value if 0.0 < value < inf else 0.0
 
     def named(self, xi: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters under the contract's names, each ``(draws, …)``."""
@@ -198,10 +240,13 @@ class Coordinates:
         Of ``U_ic = p_ic prod_{m<c} sqrt(1 - p_im^2)`` by ``z_ij``: ``U_ij`` with ``p_ij``
         replaced by ``1 - p_ij^2`` for ``c = j``, ``-p_ij U_ic`` for ``c > j``.
         """
+        if self.groups[k].q == 1:
+            at = self.sd_at[k].start
+            return gamma[0] * self.scales[at].at(float(xi[at]))[1], np.zeros(0)
         one = xi[None]
         U, sd = self.unit_factor(one, k)[0], self.sd(one, k)[0]
         at = range(*self.sd_at[k].indices(self.size))
-        slopes = np.array([self.scales[i].slope(xi[i]) for i in at])
+        slopes = np.array([self.scales[i].at(float(xi[i]))[1] for i in at])
         by_sd = np.sum(gamma * U, axis=1) * slopes
         by_unit = gamma * sd[:, None]
         by_z, position = [], self.z_at[k].start
@@ -223,6 +268,10 @@ class Coordinates:
                 by_z.append(slope - value * (by_unit[row, later] @ U[row, later]))
         return by_sd, np.array(by_z)
 
+    def fill_gradient(self, gradient: np.ndarray, xi: np.ndarray, k: int, gamma) -> None:
+        """Put the derivatives by factor ``k``'s coordinates in their places."""
+        gradient[self.sd_at[k]], gradient[self.z_at[k]] = self.pull_back(xi, k, gamma)
+
     # prior
 
     def log_prior(self, xi: np.ndarray) -> np.ndarray:
@@ -237,30 +286,37 @@ class Coordinates:
             total += a * log_sech_squared(xi[:, i])
         return total
 
-    def log_prior_gradient(self, xi: np.ndarray) -> np.ndarray:
-        """Gradient of ``log_prior`` at one point."""
-        beta = self.beta(xi[None])[0]
-        by_beta = np.array(
-            [
-                _difference(prior.logpdf, value, step)
-                for prior, value, step in zip(
-                    self.model.priors.beta, beta, self.beta_steps, strict=True
-                )
-            ]
-        )
+    def log_prior_at(self, xi: np.ndarray) -> tuple[float, np.ndarray]:
+        """``log_prior`` at one point, and its gradient."""
         gradient = np.zeros(self.size)
+        total = 0.0
         if self.p:
-            gradient[: self.p] = np.linalg.solve(self.standard.R.T, by_beta)
+            total, by_beta = self._coefficients_at(self.inverse_R @ xi[: self.p])
+            gradient[: self.p] = self.inverse_R.T @ by_beta
         for i, scale in self.scales.items():
-            gradient[i] = _difference(scale.log_density, xi[i], DIFFERENCE)
+            value, gradient[i] = scale.log_density_and_slope(float(xi[i]))
+            total += value
         for i, a in self.shapes.items():
+            total += a * float(log_sech_squared(xi[i]))
             gradient[i] = -2.0 * a * np.tanh(xi[i])
-        return gradient
+        return total, gradient
 
-
-def _difference(function, x: float, step: float) -> float:
-    above, below = function(np.array([x + step, x - step]))
-    return float(above - below) / (2.0 * step)
+    def _coefficients_at(self, beta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Log prior density of coefficients, and its gradient: normal ones all at once."""
+        at, mean, sd = self.normal
+        away = (beta[at] - mean) / sd
+        by_beta = np.empty(self.p)
+        by_beta[at] = -away / sd
+        total = -0.5 * float(away @ away) - self.log_normal
+        for k, prior in self.other_priors.items():
+            value, step = float(beta[k]), float(self.beta_steps[k])
+            low, high = prior.support
+            if not low < value - step or not value + step < high:
+                return -inf, by_beta
+            density = prior.log_density_inside
+            total += density(value)
+            by_beta[k] = (density(value + step) - density(value - step)) / (2.0 * step)
+        return total, by_beta
 
 
 def _plausible(prior, value: float) -> float:

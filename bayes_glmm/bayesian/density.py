@@ -7,6 +7,8 @@ r"""The posterior density with the effects of one factor integrated out.
 integrated out by adaptive Gauss-Hermite quadrature, and its exact gradient.
 """
 
+from math import inf, isfinite
+
 import numpy as np
 
 from ..frequentist.likelihood import factors_of
@@ -72,35 +74,31 @@ class IntegratedDensity:
         ``extra`` is what other factors add to ``eta``.
         """
         c = self.coordinates
-        nothing = -np.inf, np.full(self.size, np.nan), None
-        dispersion = float(c.dispersion(xi[None])[0])
+        nothing = -inf, np.full(self.size, np.nan), None
+        dispersion, log_slope = c.dispersion_at(xi)
         base = self.rows.X @ xi[: c.p] + self.rows.offset + extra
-        L = c.factor(xi[None], self.largest)[0]
-        if not (np.all(np.isfinite(base)) and np.all(np.isfinite(L)) and 0 < dispersion < np.inf):
+        L = c.factor_at(xi, self.largest)
+        if not (isfinite(base.sum()) and np.isfinite(L).all() and 0 < dispersion < inf):
             return nothing
         pieces = self.integral(base, dispersion, [L])
         scale, by_scale = total_log_scale(self.blocks.log_scale, self.distinct, dispersion)
         gradient = np.zeros(self.size)
-        gradient[: c.p] = self.rows.X.T @ pieces.t
-        by_sd, by_z = c.pull_back(xi, self.largest, pieces.gammas[0])
-        gradient[c.sd_at[self.largest]] = by_sd
-        gradient[c.z_at[self.largest]] = by_z
+        gradient[: c.p] = pieces.t @ self.rows.X
+        c.fill_gradient(gradient, xi, self.largest, pieces.gammas[0])
         if c.has_dispersion:
-            slope = c.scales[self.size - 1].slope(xi[-1]) / dispersion
-            gradient[-1] = (pieces.dispersion + by_scale) * slope
+            gradient[-1] = (pieces.dispersion + by_scale) * log_slope
         return pieces.value + scale + self.constant, gradient, pieces.t
 
     def __call__(self, xi: np.ndarray) -> tuple[float, np.ndarray]:
         """Log posterior density and its gradient; -inf where it cannot be had."""
-        c = self.coordinates
         with np.errstate(all="ignore"):
-            prior = float(c.log_prior(xi[None])[0])
-            if not np.isfinite(prior):
-                return -np.inf, np.full(self.size, np.nan)
+            prior, by_prior = self.coordinates.log_prior_at(xi)
+            if not isfinite(prior):
+                return -inf, np.full(self.size, np.nan)
             value, gradient, _ = self.likelihood(xi)
-            gradient = gradient + c.log_prior_gradient(xi)
-        if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
-            return -np.inf, np.full(self.size, np.nan)
+            gradient = gradient + by_prior
+        if not (isfinite(value) and np.isfinite(gradient).all()):
+            return -inf, np.full(self.size, np.nan)
         return value + prior, gradient
 
     def many(self, threads: int | None = None, start: np.ndarray | None = None) -> ManyDraws:

@@ -1,7 +1,7 @@
 """What every prior is: a density that knows its scale, whether it is proper, and its tail."""
 
 from dataclasses import dataclass, fields
-from math import inf, isfinite, isnan
+from math import inf, isfinite, isnan, log
 from numbers import Real
 from typing import ClassVar
 
@@ -114,6 +114,13 @@ class Prior:
             else:
                 density = form(value)
         return np.where(np.isnan(value), np.nan, np.where(inside, density, -inf))[()]
+
+    def log_density_inside(self, value: float) -> float:
+        """``logpdf`` of one number inside the support, without checks: what samplers call."""
+        form = self._logpdf if self.proper else self._logkernel
+        if self.stated_on == "variance":
+            return float(form(value * value)) + log(2.0 * value)
+        return float(form(value))
 
     def cdf(self, value):
         """Probability that the parameter is at most ``value``."""
