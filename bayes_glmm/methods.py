@@ -210,7 +210,8 @@ class Integrated(Method):
 
     The integral is the adaptive Gauss-Hermite quadrature of ``ML``; what is left, coefficients
     and standard deviations, has few dimensions. The integrated effects are then drawn from
-    their exact conditional distribution.
+    their exact conditional distribution. The effects of other factors, crossed or nested, are
+    sampled together with the parameters, by "nuts".
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ class IntegratedDensity:
         """Change the quadrature rule."""
         self.integral.use_nodes(nodes)
 
-    def likelihood(self, xi: np.ndarray, extra=0.0) -> tuple:
+    def likelihood(self, xi: np.ndarray, extra: float | np.ndarray = 0.0) -> tuple:
         """Marginal log-likelihood at one point, its gradient by ``xi``, and by ``eta``.
 
         ``extra`` is what other factors add to ``eta``.

@@ -1,7 +1,8 @@
 """Integrated(): the posterior with the effects of one factor integrated out by quadrature.
 
 What is left is sampled by importance proposals, or by NUTS where these do not cover the
-posterior; the integrated effects are drawn from their conditional distribution afterwards.
+posterior or other factors' effects are left; the integrated effects are drawn from their
+conditional distribution afterwards.
 Neither PyMC nor nutpie is imported unless NUTS is needed.
 """
 
@@ -21,13 +22,15 @@ from ..methods import NotServedError
 from ..numerics.bind import bind_numba
 from ..numerics.groups import by_size
 from ..numerics.marginal import MOST_DIMENSIONS
-from ..numerics.optimise import Optimum, maximise
+from ..numerics.optimise import maximise
 from ..numerics.threads import one_blas_thread
 from ..propriety import require_posterior
-from .density import IntegratedDensity
-from .importance import Proposal
+from .density import IntegratedDensity, log_density
+from .importance import Proposal, resample
 from .integrated_importance import PILOT, by_importance, covered
-from .integrated_nodes import choose_nodes, first_nodes
+from .integrated_nodes import CHECKED, choose_nodes, first_nodes
+from .joint import others_added
+from .joint_start import LaplacePosterior
 from .sampled import Sampled
 from .summary import summarise
 from .tree import posterior_tree
@@ -52,8 +55,11 @@ def fit(model, method) -> Fit:
     Fit
         As of ``NUTS``. ``details`` holds ``integrated`` (the factor), ``sampler``, ``khat``,
         ``importance_ess``, ``acceptance``, ``nodes`` and ``node_table``; the DataTree also
-        ``log_likelihood_by_group``: the log-likelihood of each level's rows together with its
-        effects integrated out, for leave-one-group-out. ``converged`` also says that the
+        ``log_likelihood_by_group``: the log-likelihood of each level's rows together, the
+        integrated factor's effects integrated out, for leave-one-group-out. With several
+        factors it is given the others' effects (its attribute ``given``): it tells how well a
+        new level of the integrated factor is predicted among known levels of the others.
+        ``converged`` also says that the
         nodes settled and the proposals covered the posterior.
 
     Raises
@@ -63,7 +69,7 @@ def fit(model, method) -> Fit:
     ImproperPosteriorError
         If improper priors were allowed, and the posterior does not exist or may not.
     """
-    check(model)
+    check(model, method)
     doubts = require_posterior(model)
     started = perf_counter()
     compile_kernels(model)
@@ -71,9 +77,15 @@ def fit(model, method) -> Fit:
     streams = method.stream(method.seed).spawn(3)
     with one_blas_thread():
         density = IntegratedDensity(model, first_nodes(model))
-        mode = find_mode(model, density)
+        laplace = LaplacePosterior(density) if len(density.factors) > 1 else None
+        mode, covariance = find_mode(density, laplace or density)
         set_up = perf_counter()
-        sampled, notes = sample(model, method, density, mode, streams[0])
+        if laplace is None:
+            sampled, notes = sample(method, density, mode, covariance, streams[0])
+        else:
+            from .integrated_several import sample_several
+
+            sampled, notes = sample_several(laplace, method, mode, covariance, streams[0])
         tree = tree_of(model, method, density, sampled, streams[1:])
     found = summarise(model, method, tree)
     seconds = Seconds(set_up - compiled, compiled - started, perf_counter() - set_up)
@@ -86,11 +98,17 @@ def fit(model, method) -> Fit:
     )
 
 
-def check(model) -> None:
+def check(model, method) -> None:
     """Refuse what is not served, naming what is."""
     reason = refusal(model)
     if reason:
         raise NotServedError(f"Integrated() got {reason}: use NUTS().")
+    if method.method == "importance" and len(model.design.groups) > 1:
+        names = ", ".join(g.group for g in model.design.groups)
+        raise NotServedError(
+            f"Integrated(method='importance') got {len(model.design.groups)} grouping factors "
+            f"({names}), and importance proposals serve one: use Integrated()."
+        )
 
 
 def refusal(model) -> str:
@@ -100,9 +118,6 @@ def refusal(model) -> str:
         return "a model without random effects, so that there is nothing to integrate"
     if not model.design.p:
         return "a model without a coefficient"
-    if len(groups) > 1:
-        names = ", ".join(g.group for g in groups)
-        return f"{len(groups)} grouping factors ({names}), and integrates those of one"
     if any(matrix is not None for matrix in model.priors.covariance.values()):
         return "a prior of a whole covariance matrix, and takes those of SDs and correlations"
     if model.priors.joint is not None:
@@ -126,6 +141,10 @@ def compile_kernels(model) -> None:
         from ..numerics.vector_integral import integrate_vector
 
         kernels = (integrate_vector, integrate_vector_draws, draw_vector_effects)
+    if len(model.design.groups) > 1:
+        from ..numerics import laplace, partly_centred
+
+        kernels = (*kernels, *laplace.KERNELS, *partly_centred.KERNELS)
     for kernel in kernels:
         _ = kernel.compiled
 
@@ -133,32 +152,33 @@ def compile_kernels(model) -> None:
 # the draws
 
 
-def find_mode(model, density: IntegratedDensity) -> tuple[Optimum, np.ndarray | None]:
-    """Find the posterior mode of the coordinates and the inverse Hessian there."""
-    start, inverse = density.coordinates.start(*Likelihood.of(model).start)
-    return maximise(density, start, inverse)
-
-
-def sample(model, method, density, mode, stream) -> tuple[Sampled, list[Message]]:
-    """Sample the coordinates."""
-    optimum, covariance = mode
+def find_mode(density: IntegratedDensity, target) -> tuple[np.ndarray, np.ndarray]:
+    """Find the mode of the coordinates under ``target``, and the inverse Hessian there."""
+    start, inverse = density.coordinates.start(*Likelihood.of(density.model).start)
+    optimum, covariance = maximise(target, start, inverse)
     if covariance is None:
         raise NotServedError(
             "Integrated() found no posterior mode with a negative definite Hessian "
             f"({optimum.reason}): use NUTS()."
         )
+    return optimum.x, covariance
+
+
+def sample(method, density, mode, covariance, stream) -> tuple[Sampled, list[Message]]:
+    """Sample the coordinates of a model of one factor."""
     rng = np.random.default_rng(stream)
-    density(optimum.x)  # its modes are the starts from here on
-    proposal = Proposal(optimum.x, covariance)
+    density(mode)  # its modes are the starts from here on
+    proposal = Proposal(mode, covariance)
     pilot, pilot_density = proposal.draw(rng, PILOT)
-    table, settled = choose_nodes(density, pilot, pilot_density, rng)
+    points = likely(density, pilot, pilot_density, rng)
+    table, settled = choose_nodes(density, lambda: log_density(density, points)[0])
     notes = [] if settled else [message("integral-unsettled", **table[-1])]
     if len(table) > 1:
-        optimum, better = maximise(density, optimum.x, covariance)
-        covariance = covariance if better is None else better
-        proposal = Proposal(optimum.x, covariance)
+        optimum, better = maximise(density, mode, covariance)
+        mode, covariance = optimum.x, covariance if better is None else better
+        proposal = Proposal(mode, covariance)
         pilot, pilot_density = proposal.draw(rng, PILOT)
-    group = model.design.groups[density.largest].group
+    group = density.model.design.groups[density.largest].group
     details = {"integrated": group, "nodes": density.nodes, "node_table": pd.DataFrame(table)}
     if method.method != "nuts":
         found = by_importance(density, method, proposal, (pilot, pilot_density), rng)
@@ -171,8 +191,14 @@ def sample(model, method, density, mode, stream) -> tuple[Sampled, list[Message]
         log.info("Integrated: k-hat %.2f, going on by NUTS", found.details["khat"])
     from .integrated_nuts import by_nuts
 
-    found = by_nuts(density, method, optimum.x, covariance, stream)
+    found = by_nuts(density, method, mode, covariance, stream)
     return replace(found, details={**details, **found.details}), notes
+
+
+def likely(density, pilot: np.ndarray, pilot_density: np.ndarray, rng) -> np.ndarray:
+    """Give ``CHECKED`` of the proposals, about as posterior draws are."""
+    ratio = log_density(density, pilot)[0] - pilot_density
+    return pilot[resample(ratio, rng, CHECKED)]
 
 
 # what a Fit holds
@@ -188,7 +214,10 @@ def tree_of(model, method, density, sampled: Sampled, streams) -> xr.DataTree:
     by_group = sampled.by_group.reshape(len(xi), -1)
     concave = density.concave(arguments[2])
     block = model.design.groups[density.largest]
-    named[f"b_{block.group}"] = density.many().effects(*arguments, streams[0], concave)
+    added = others_added(density, sampled.others)
+    effects = density.many().effects(*arguments, streams[0], concave, added)
+    every = sampled.others | {density.largest: effects}
+    named |= {f"b_{g.group}": every[k] for k, g in enumerate(model.design.groups)}
     draws = {name: x.reshape(*shape, *x.shape[1:]) for name, x in named.items()}
     attributes = {k: v for k, v in sampled.details.items() if np.isscalar(v)}
     statistics = xr.Dataset(
@@ -199,6 +228,7 @@ def tree_of(model, method, density, sampled: Sampled, streams) -> xr.DataTree:
     tree["log_likelihood_by_group"] = xr.Dataset(
         {"y": (("chain", "draw", block.group), integrated.reshape(*shape, -1))},
         coords={block.group: list(block.levels)},
+        attrs={"given": ", ".join(n for n in named if n != f"b_{block.group}")},
     )
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     tree.attrs.update(kind="posterior", method=repr(method), seed=method.seed, versions=versions)

@@ -1,13 +1,12 @@
 """How many quadrature nodes an integrated posterior needs, found at draws of it."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
 from ..frequentist.likelihood import factors_of
 from ..numerics.groups import by_size
-from .density import log_density
-from .importance import resample
 
 LADDER = {1: (7, 11, 15, 21, 31, 45, 63, 91, 127, 201), 2: (5, 9, 17, 33), 3: (5, 9, 15)}
 CHECKED = 20  # draws at which the nodes are checked
@@ -23,29 +22,54 @@ def first_nodes(model) -> int:
     return LADDER[by_size(factors_of(model))[0].q][0]
 
 
-def choose_nodes(density, pilot, pilot_density, rng) -> tuple[list[dict], bool]:
+def choose_nodes(density, value: Callable[[], np.ndarray]) -> tuple[list[dict], bool]:
     """Raise the nodes until more of them change the log density alike at posterior draws.
+
+    Parameters
+    ----------
+    density
+        An ``IntegratedDensity``, whose nodes are set.
+    value
+        Gives the log density at ``CHECKED`` draws with the nodes of the moment.
 
     Returns
     -------
     table, settled
-        Rows ``nodes, more, change``: ``change`` is the SD, over ``CHECKED`` draws, of the
-        difference between the log densities with ``more`` and with ``nodes`` nodes.
+        Rows ``nodes, more, change``: ``change`` is the SD, over the draws, of the difference
+        between the log densities with ``more`` and with ``nodes`` nodes.
     """
     if density.nodes == 1:
         return [{"nodes": 1, "more": 1, "change": 0.0}], True
     table: list[dict] = []
     ladder = LADDER[density.factors[density.largest].q]
-    ratio = log_density(density, pilot)[0] - pilot_density
-    points = pilot[resample(ratio, rng, CHECKED)]
-    value = log_density(density, points)[0]
+    before = value()
     for nodes, more in pairwise(ladder):
         density.use_nodes(more)
-        finer = log_density(density, points)[0]
-        change = float(np.std(finer - value))
+        finer = value()
+        change = change_between(before, finer)
         table.append({"nodes": nodes, "more": more, "change": change})
         if change <= SPREAD:
             density.use_nodes(nodes)
             return table, True
-        value = finer
+        before = finer
     return table, False
+
+
+def check_nodes(density, value: Callable[[], np.ndarray]) -> dict:
+    """Give the row of ``choose_nodes``'s table for the nodes in use, which stay."""
+    ladder = LADDER[density.factors[density.largest].q]
+    nodes = density.nodes
+    more = min((k for k in ladder if k > nodes), default=nodes)
+    if nodes == 1:
+        return {"nodes": 1, "more": 1, "change": 0.0}
+    before = value()
+    density.use_nodes(more)
+    change = change_between(before, value())
+    density.use_nodes(nodes)
+    return {"nodes": nodes, "more": more, "change": change}
+
+
+def change_between(before: np.ndarray, after: np.ndarray) -> float:
+    """SD of the change, over the draws where there is a density."""
+    change = (after - before)[np.isfinite(before) & np.isfinite(after)]
+    return float(np.std(change)) if len(change) else np.inf

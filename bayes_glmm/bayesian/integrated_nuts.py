@@ -1,4 +1,4 @@
-"""NUTS on an integrated density, run by nutpie in the coordinates of its mode and Hessian."""
+"""NUTS on an integrated density, run by nutpie in whitened variables."""
 
 import os
 from collections.abc import Callable
@@ -9,20 +9,21 @@ from nutpie.compiled_pyfunc import from_pyfunc
 
 from .density import IntegratedDensity, log_density
 from .sampled import Sampled
+from .whitening import Whitening, whiten_coordinates
 
 STATISTICS = ("diverging", "depth", "n_steps", "step_size", "mean_tree_accept", "energy", "logp")
 
 
-def run(make_density: Callable, centre, root, method, stream) -> tuple[np.ndarray, dict]:
-    """Sample ``centre + root z`` by NUTS in ``z``.
+def run(make_density: Callable, whitening: Whitening, method, stream) -> tuple[np.ndarray, dict]:
+    """Sample the unknowns by NUTS in the variables ``z`` of ``whitening``.
 
     Parameters
     ----------
     make_density
         Gives a function ``x -> (log density, gradient)``; one for each chain, which have
         states of their own.
-    centre, root
-        ``(d,)`` and ``(d, d)``: the mode and a root of the inverse Hessian.
+    whitening
+        From ``z`` to the unknowns.
     method
         An ``Integrated``.
     stream
@@ -33,16 +34,16 @@ def run(make_density: Callable, centre, root, method, stream) -> tuple[np.ndarra
     x, statistics
         Draws ``(chains, draws, d)``, and nutpie's statistics by chain and draw.
     """
-    d = len(centre)
+    d = len(whitening.centre)
 
     def make_log_density():
         density = make_density()
 
         def log_density(z):
-            value, gradient = density(centre + root @ z)
+            value, gradient = density(whitening.unknowns(z))
             if not np.isfinite(value):  # the sampler takes it for a divergence
                 return -np.inf, np.zeros(d)
-            return value, root.T @ gradient
+            return value, whitening.gradient(gradient)
 
         return log_density
 
@@ -68,7 +69,7 @@ def run(make_density: Callable, centre, root, method, stream) -> tuple[np.ndarra
     )
     z = raw["posterior"]["z"].to_numpy()
     held = raw["sample_stats"]
-    return centre + z @ root.T, {name: held[name].to_numpy() for name in STATISTICS}
+    return whitening.unknowns(z), {name: held[name].to_numpy() for name in STATISTICS}
 
 
 def by_nuts(density: IntegratedDensity, method, mode, covariance, stream):
@@ -80,7 +81,7 @@ def by_nuts(density: IntegratedDensity, method, mode, covariance, stream):
         own.integral.modes[:] = modes
         return own
 
-    x, statistics = run(make, mode, np.linalg.cholesky(covariance), method, stream)
+    x, statistics = run(make, whiten_coordinates(mode, covariance), method, stream)
     flat = x.reshape(-1, x.shape[-1])
     density(mode)
     _, by_group = log_density(density, flat)

@@ -9,6 +9,7 @@ the density of ``build_graph`` with ``u`` integrated out, in other variables.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import inf, isfinite
 
 import numpy as np
@@ -45,7 +46,7 @@ class JointDensity:
         # coarser factors first: the effects that others lie within
         self.order = sorted(range(len(information)), key=lambda i: self.centred[i].levels)
         cuts = np.cumsum([integrated.size, *(c.size for c in self.centred)])
-        self.at = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        self.at = [slice(a, b) for a, b in pairwise(cuts)]
         self.size = int(cuts[-1])
 
     @property
@@ -110,26 +111,34 @@ class JointDensity:
                 b[d] = centred.b
         return dict(zip(others, found, strict=True))
 
-    def others(self, effects: dict[int, np.ndarray]) -> Callable[[int, int], np.ndarray]:
-        """What these effects add to ``eta`` in draws ``a:b``, as ``ManyDraws`` asks for it."""
-        factors = self.integrated.factors
-
-        def added(a: int, b: int) -> np.ndarray:
-            eta = np.zeros((b - a, len(self.integrated.rows.y)))
-            for k, values in effects.items():
-                for column in range(factors[k].q):
-                    of_level = np.ascontiguousarray(values[a:b, :, column])
-                    eta += factors[k].Z[:, column] * of_level[:, factors[k].index]
-            return eta
-
-        return added
-
     def log_likelihoods(self, x: np.ndarray, effects: dict[int, np.ndarray]) -> np.ndarray:
         """``log L_g`` of the integrated factor's levels given the others, ``(draws, levels)``.
 
-        Without the family's constants; -inf where it cannot be had.
+        Without the family's constants; -inf where it cannot be had. ``effects`` are those at
+        ``x``.
         """
         integrated = self.integrated
-        arguments = integrated.arguments(x[:, : integrated.size])
+        beta, L, dispersion = integrated.arguments(x[:, : integrated.size])
         with np.errstate(all="ignore"):
-            return integrated.many().by_group(*arguments, self.others(effects))
+            added = others_added(integrated, effects)
+            return integrated.many().by_group(beta, L, dispersion, added)
+
+
+def others_added(density: IntegratedDensity, effects: dict[int, np.ndarray]) -> Callable | None:
+    """Give what other factors' effects add to ``eta`` in draws ``a:b``, as ``ManyDraws`` asks.
+
+    ``effects`` by factor, ``(draws, levels, q)``; None where there are none.
+    """
+    if not effects:
+        return None
+    factors = density.factors
+
+    def added(a: int, b: int) -> np.ndarray:
+        eta = np.zeros((b - a, len(density.rows.y)))
+        for k, values in effects.items():
+            for column in range(factors[k].q):
+                of_level = np.ascontiguousarray(values[a:b, :, column])
+                eta += factors[k].Z[:, column] * of_level[:, factors[k].index]
+        return eta
+
+    return added

@@ -1,6 +1,6 @@
 """What the samplers of an integrated density hand back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,13 +14,17 @@ class Sampled:
     xi
         ``(chains, draws, size)``.
     by_group
-        Integrated log-likelihood without constants, ``(chains, draws, levels)``.
+        Integrated log-likelihood given the other effects, without constants,
+        ``(chains, draws, levels)``.
     statistics
         Of the sampler, by chain and draw.
     details
         For ``Fit.details``.
     proposals
         All importance proposals and their log ratios.
+    others
+        Effects of the factors that are not integrated out, by factor,
+        ``(chains draws, levels, q)``.
     """
 
     xi: np.ndarray
@@ -28,3 +32,4 @@ class Sampled:
     statistics: dict[str, np.ndarray]
     details: dict
     proposals: tuple[np.ndarray, np.ndarray] | None = None
+    others: dict[int, np.ndarray] = field(default_factory=dict)

@@ -1,18 +1,20 @@
 r"""Effects of one factor as variables of about unit posterior scale, with derivatives.
 
-With ``b_g = L u_g``, ``u_g ~ N(0, I_q)``, what the data say about ``b_g`` is about normal: precision
-``W_g``, and ``e_g`` the product of precision and mean. The effects' variables are
+With ``b_g = L u_g``, ``u_g ~ N(0, I_q)``, what the data say about ``b_g`` is about normal, of
+precision ``W_g`` and mean ``W_g^{-1} e_g``. The variables are
 
 .. math:: r_g = K_g' u_g - K_g^{-1} L' e_g, \qquad K_g K_g' = M_g = I + L' W_g L, \qquad
    \log \pi(r_g) = -\tfrac12 u_g'u_g - \log|K_g|,
 
 ``K_g`` upper triangular. Given the data ``u_g`` has about the precision ``M_g`` and the mean
-``M_g^{-1} L' e_g``, so that ``r_g`` is about standard normal at every ``L``: non-centred where the data
-say little about the effect or ``L`` is near zero, centred where they say much (the partial
-non-centring of Papaspiliopoulos, Roberts & Skold 2007). ``e_g = s_g - sum_p C_gp b_p`` subtracts
-what the effects ``b_p`` of levels that ``g`` lies within explain: then a nested effect moves with
-those above it (hierarchical centring, Gelfand, Sahu & Carlin 1995). Any ``W``, ``s``, ``C`` give the
-same posterior; only the mixing of a sampler depends on them.
+``M_g^{-1} L' e_g``, so that ``r_g`` is about standard normal at every ``L``: non-centred where
+the data say little about the effect or ``L`` is near zero, centred where they say much (the
+partial non-centring of Papaspiliopoulos, Roberts & Skold 2007).
+
+``e_g = s_g - sum_p C_gp b_p`` subtracts what the effects ``b_p`` of levels that ``g`` lies within
+explain, so that a nested effect moves with those above it (the hierarchical centring of
+Gelfand, Sahu & Carlin 1995). Any ``W``, ``s`` and ``C`` give the same posterior; only the mixing
+of a sampler depends on them.
 
 Derivatives go backwards through these formulas; that of a Cholesky factor is (Giles 2008,
 section 2.3.4, for the upper factor) ``dK = K Psi(K^{-1} dM K^{-T})``, ``Psi`` the upper triangle
