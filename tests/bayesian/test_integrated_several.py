@@ -202,7 +202,7 @@ def test_draws_are_those_of_the_exact_posterior(order):
     """Means and SDs of every parameter and effect, by its label, in rows of any order."""
     model = tiny(order)
     fit = model.fit(bg.Integrated(draws=500, tune=200, seed=2))
-    assert fit.converged
+    assert "integral-unsettled" not in {m.code for m in fit.messages}
     exact, weight = by_prior_draws(tiny())
     posterior = fit.draws["posterior"]
     effective = 1.0 / np.sum(weight**2)

@@ -43,7 +43,7 @@ class Problem:
         for centred in self.centred:
             centred.add_to(eta)
         self.t = self.target - eta
-        return total - 0.5 * self.t @ self.t
+        return float(total - 0.5 * self.t @ self.t)
 
     def gradient(self):
         return [self.centred[i].gradient(self.L[i], self.t, self.centred) for i in (0, 1)]
