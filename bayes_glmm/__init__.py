@@ -28,6 +28,7 @@ _HOME = {
     "anova": "frequentist.anova",
     "boundary_test": "frequentist.inference",
     "rank_levels": "ranking",
+    **dict.fromkeys(("plot_priors", "plot_implied", "plot_prior_predictive"), "report.prior_plots"),
     **dict.fromkeys(("icc", "median_ratio"), "estimands"),
     **dict.fromkeys(
         ("GLM", "ML", "PQL", "GEE", "NUTS", "Integrated", "Method", "NotServedError"), "methods"

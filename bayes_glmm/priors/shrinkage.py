@@ -216,8 +216,9 @@ class SharedMargin(Prior):
 
     def describe(self) -> str:
         """Give the formula, with the unit as a number."""
-        unit = f"{self.unit:.4g}" + (" dispersion" if self.scale is not None else "")
-        sd = f"{unit} sqrt(phi R2 / (1 - R2))"
+        unit = [] if self.unit == 1.0 else [f"{self.unit:.4g}"]
+        unit += [] if self.scale is None else ["dispersion"]
+        sd = " ".join([*unit, "sqrt(phi R2 / (1 - R2))"])
         return f"Normal(0, {sd})" if self.coefficient else sd
 
     @property

@@ -8,7 +8,7 @@ import bayes_glmm as bg
 from bayes_glmm.report import About
 from bayes_glmm.report.document import Heading, Paragraph, Picture, Table
 from bayes_glmm.report.material import Material, TooLargeError
-from bayes_glmm.report.sections import prior as section
+from bayes_glmm.report.prior_plots import axis_of, panels_of
 from bayes_glmm.report.sections.model import model as model_section
 from bayes_glmm.report.sections.prior import prior
 
@@ -54,8 +54,8 @@ def test_axes_hold_the_data_and_say_what_they_leave_out(family, link, scale):
     model = bg.GLMM(formula, frame, family=family, link=link, priors=wide)
     material = Material(About("x"), None, model)
     drawn = np.asarray(material.prior_predictive()["prior_predictive"]["y"])[0]
-    panels = section._panels(model, model.design.in_user_order(), drawn)
-    found, edges = section._axis(model, panels)
+    panels = panels_of(model, model.design.in_user_order(), drawn)
+    found, edges = axis_of(model, panels)
     assert found == scale
     assert np.all(np.diff(edges) > 0)
     for _, _, observed in panels:
@@ -67,7 +67,7 @@ def test_axes_hold_the_data_and_say_what_they_leave_out(family, link, scale):
 def test_means_of_levels_are_those_of_the_rows(model):
     design = model.design.in_user_order()
     y = np.vstack([design.y, np.zeros(design.n)])
-    panels = section._panels(model, design, y)
+    panels = panels_of(model, design, y)
     frame = model.design.frame
     herds = frame.groupby("herd")[["cases", "size"]].sum().loc[list(design.groups[0].levels)]
     assert panels[1][2] == pytest.approx(herds["cases"] / herds["size"])
@@ -117,3 +117,12 @@ def test_a_covariance_matrix_is_shown_by_its_margins():
     stated, *_ = of(model_section(Material(About("x"), None, m)), Table)
     (row,) = [row for row in cells(stated) if row[0] == "covariance_subject"]
     assert row[2:4] == ["–", "the standard deviations above, and correlations"]
+
+
+def test_a_joint_prior_is_said_by_its_share_and_its_margins(model):
+    m = model.with_priors(joint=bg.R2D2M2())
+    table, _ = of(blocks_of(m), Table)
+    assert cells(table)[0][0] == "SD"
+    stated, *_ = of(model_section(Material(About("x"), None, m)), Table)
+    (row,) = [row for row in cells(stated) if row[0] == "r2"]
+    assert row[3] == "variance explained, as a share: 0.03 to 0.98"

@@ -93,6 +93,19 @@ def method_styles(methods: dict) -> dict[str, MethodStyle]:
     return styles
 
 
+def styled(figure: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Make a function that returns a matplotlib Figure draw it in our style."""
+
+    @wraps(figure)
+    def draw(*args, **kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            made = figure(*args, **kwargs)
+            made.draw_without_rendering()  # ticks are made now, in this style
+            return made
+
+    return draw
+
+
 def drawn(figure: Callable[..., Figure]) -> Callable[..., Image]:
     """Make a function that returns a matplotlib Figure return an Image in our style."""
 
@@ -104,9 +117,18 @@ def drawn(figure: Callable[..., Figure]) -> Callable[..., Image]:
     return draw
 
 
+class Sheet(Figure):
+    """A figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        png = BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()
+
+
 def sheet(height: float, width: float = WIDTH) -> Figure:
     """Give an empty figure; sizes in inches."""
-    return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+    return Sheet(figsize=(width, height), layout="constrained", dpi=DPI)
 
 
 def _print(figure: Figure) -> Image:

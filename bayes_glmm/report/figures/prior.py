@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from ...priors.implied import APART
 from ..numbers import fixed, percent, power_of_ten
-from .canvas import FAINT, INK, SOFT, drawn, sheet
+from .canvas import FAINT, INK, SOFT, drawn, sheet, shorten
 
 COLOR = "#7A5195"  # the prior's own: no method has it
 BINS = 40
@@ -19,7 +19,8 @@ BINS = 40
 class Density:
     """Density of one SD on a grid, its 5, 50 and 95 % quantiles, and the share beyond the grid.
 
-    ``ratio`` names ``exp`` of the distance of a high to a low level; empty where there is none.
+    ``ratio`` names what is drawn above: ``exp`` of the distance of a high to a low level, or the
+    prior; empty where there is nothing.
     """
 
     label: str
@@ -28,10 +29,10 @@ class Density:
     quantiles: tuple[float, float, float]
     beyond: float
     ratio: str = ""
+    span: tuple[float, float] | None = None  # ends of the axis; those of the grid where None
 
 
-@drawn
-def deviations(densities: Sequence[Density], axis: str) -> Figure:
+def deviations_figure(densities: Sequence[Density], axis: str) -> Figure:
     """Draw one panel per SD: median and central 90 %; ratios on the axis above."""
     figure = sheet(0.3 + sum(2.2 if d.ratio else 1.6 for d in densities))
     panels = figure.subplots(len(densities), 1, squeeze=False)[:, 0]
@@ -41,24 +42,70 @@ def deviations(densities: Sequence[Density], axis: str) -> Figure:
     return figure
 
 
+deviations = drawn(deviations_figure)
+
+
+def implied_figure(rows: Sequence[tuple[Density, Density | None]], axis: str) -> Figure:
+    """Draw one row per SD; beside it the intraclass correlation, where there is one."""
+    beside = any(share is not None for _, share in rows)
+    figure = sheet(0.3 + sum(2.2 if d.ratio else 1.8 for d, _ in rows), 7.4 if beside else 4.6)
+    grid = figure.subplots(len(rows), 1 + beside, squeeze=False)
+    for axes, (density, share) in zip(grid, rows, strict=True):
+        _deviation(axes[0], density)
+        axes[0].set_xlabel(f"{density.label}, {axis}")
+        if share is not None:
+            _deviation(axes[1], share)
+            axes[1].set_xlim(0, 1)
+            axes[1].set_xlabel(share.label)
+            axes[1].set_ylabel("")
+        elif beside:
+            axes[1].set_axis_off()
+    return figure
+
+
+def priors_figure(densities: Sequence[Density]) -> Figure:
+    """Draw one panel per prior, two a row; ``ratio`` is the prior in words."""
+    rows = -(-len(densities) // 2)
+    figure = sheet(0.2 + 1.75 * rows, 7.4)
+    figure.set_layout_engine("constrained", w_pad=0.14, h_pad=0.06)
+    panels = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axes, density in zip(panels, densities, strict=False):
+        axes.set_title(shorten(density.label, 34))
+        axes.set_xlabel(shorten(density.ratio, 58), fontsize=7.5, color=SOFT)
+        if density.height.any():
+            _curve(axes, density)
+            axes.set_xlim(*(density.span or (density.grid[0], density.grid[-1])))
+        else:
+            axes.set(xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "improper: no distribution", ha="center", transform=axes.transAxes)
+    for axes in panels[len(densities) :]:
+        axes.set_axis_off()
+    return figure
+
+
 def _deviation(axes, d: Density) -> None:
-    low, middle, high = d.quantiles
-    inside = (d.grid >= low) & (d.grid <= high)
-    axes.fill_between(d.grid, d.height, where=inside, color=COLOR, alpha=0.25, lw=0)
-    axes.plot(d.grid, d.height, color=COLOR, lw=1.6)
-    if middle <= d.grid[-1]:
-        axes.vlines(middle, 0, np.interp(middle, d.grid, d.height), color=COLOR, lw=1.2)
+    _curve(axes, d)
     axes.set_xlim(0, d.grid[-1])
-    top = d.height.max()
-    if middle <= d.grid[-1]:  # a density may be infinite at zero: the axis is that of the rest
-        top = min(top, 8 * np.interp(middle, d.grid, d.height))
-    axes.set_ylim(0, 1.1 * top)
-    axes.set_yticks([])
     axes.set_ylabel("prior density")
     if d.beyond >= 0.005:
         _beyond(axes, d.beyond)
     if d.ratio:
         _ratios(axes, d)
+
+
+def _curve(axes, d: Density) -> None:
+    """Density, median and the central 90 %."""
+    low, middle, high = d.quantiles
+    inside = (d.grid >= low) & (d.grid <= high)
+    axes.fill_between(d.grid, d.height, where=inside, color=COLOR, alpha=0.25, lw=0)
+    axes.plot(d.grid, d.height, color=COLOR, lw=1.6)
+    top = d.height.max()
+    if middle <= d.grid[-1]:
+        at = np.interp(middle, d.grid, d.height)
+        axes.vlines(middle, 0, at, color=COLOR, lw=1.2)
+        top = min(top, 8 * at)  # a density may be infinite at zero: the axis is that of the rest
+    axes.set_ylim(0, 1.1 * top)
+    axes.set_yticks([])
 
 
 def _beyond(axes, share: float, side: str = "right") -> None:
@@ -96,8 +143,7 @@ class Means:
     edges: np.ndarray
 
 
-@drawn
-def means(panels: Sequence[Means], axis: str, scale: str) -> Figure:
+def means_figure(panels: Sequence[Means], axis: str, scale: str) -> Figure:
     """Histograms of means under the prior, observed ones marked; ``scale`` linear, log, log1p."""
     figure = sheet(0.75 + 1.35 * len(panels))
     rows = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
@@ -107,6 +153,9 @@ def means(panels: Sequence[Means], axis: str, scale: str) -> Figure:
     rows[-1].set_xlabel(axis)
     figure.legend(*rows[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
+
+
+means = drawn(means_figure)
 
 
 def _means(axes, panel: Means) -> None:

@@ -153,6 +153,8 @@ def _meaning(m, parameter: str, low: float, high: float) -> str:
         return "the standard deviations above, and correlations"
     if parameter.startswith("corr_"):
         return f"correlation {interval(low, high, 2)}"
+    if parameter == "r2":
+        return f"variance explained, as a share: {interval(low, high, 2)}"
     if parameter == "dispersion":
         return f"{m.family.dispersion_name}: {significant(low)} to {significant(high)}"
     return effect(m, low, high)

@@ -2,19 +2,24 @@
 
 import numpy as np
 
-from ...priors import Prior
 from ...priors.implied import APART, LATENT, RATIOS, high_to_low, intraclass
 from ..document import Block, Heading, Paragraph, Picture, Subtitle, Table, Text
-from ..figures.prior import BINS, Density, Means, deviations, means
+from ..figures.prior import Means, deviations, means
 from ..material import Material, attempt
-from ..numbers import count, listing, percent, significant
+from ..numbers import count, percent, significant
+from ..prior_plots import (
+    PROBABILITIES,
+    axis_label,
+    axis_of,
+    density_of,
+    panels_of,
+    per_unit,
+    shared_deviations,
+)
 from ..scales import scale_of
 
-POINTS = 400  # of a drawn density
-FARTHEST = 10.0  # end of the axis of an SD: there odds ratios are of the order 10^17
 PANELS = 4  # of a figure
 LARGEST = 8.9e18  # near the most that NumPy's Poisson draws
-PROBABILITIES = (0.05, 0.5, 0.95)
 
 
 def prior(material: Material) -> list[Block]:
@@ -44,8 +49,8 @@ def prior(material: Material) -> list[Block]:
 
 def _differences(material: Material) -> list[Block]:
     """Draw each distinct prior of an SD, and tabulate the ratio and the ICC it implies."""
-    shared = _shared(material)
-    shown = [_density(material, *item) for item in shared[:PANELS]]
+    shared = shared_deviations(material.model)
+    shown = [density_of(material.model, one) for one in shared[:PANELS]]
     ratio = RATIOS.get(material.model.link.name)
     caption = (
         "Prior density of each standard deviation of group effects; the line is its median, the "
@@ -70,58 +75,19 @@ def _differences(material: Material) -> list[Block]:
     ]
 
 
-def _shared(material: Material) -> list[tuple[Prior, str, str]]:
-    """Prior, name, and column of the SDs; factors that share all but their name in one."""
-    factors: dict[tuple[Prior, str], list[str]] = {}
-    for c in material.sds():
-        block = next(g for g in material.model.design.groups if g.group == c.group)
-        prior = material.model.priors.sd[c.group][block.columns.index(c.term)]
-        factors.setdefault((prior, c.term), []).append(c.group)
-    return [
-        (prior, f"SD of {listing(names)}{'' if term == 'Intercept' else f', {term}'}", term)
-        for (prior, term), names in factors.items()
-    ]
-
-
-def _density(material: Material, prior: Prior, label: str, term: str) -> Density:
-    low, middle, high = (float(prior.ppf(p)) for p in PROBABILITIES)
-    end = min(float(prior.ppf(0.975)), _farthest(material, middle))
-    grid = np.linspace(end / POINTS, end, POINTS)
-    ratio = RATIOS.get(material.model.link.name, "")
-    return Density(
-        label,
-        grid,
-        np.exp(prior.logpdf(grid)),
-        (low, middle, high),
-        1.0 - float(prior.cdf(end)),
-        f"{ratio}{_per_unit(term)}" if ratio else "",
-    )
-
-
-def _per_unit(term: str) -> str:
-    return "" if term == "Intercept" else f" per unit of {term}"
-
-
-def _farthest(material: Material, middle: float) -> float:
-    """Largest SD worth drawing: on a scale of ratios 10, else in units of the response."""
-    m = material.model
-    if m.link.name == "identity":
-        return FARTHEST * max(float(np.std(m.design.y)), np.finfo(float).tiny)
-    return FARTHEST if m.link.name in {*RATIOS, *LATENT} else 20.0 * middle
-
-
 def _implied(material: Material, shared) -> Table:
     """Quantiles of each SD and what they mean: exact, as each is a function of the SD."""
     link = material.model.link.name
     rows: list = []
-    for prior, label, term in shared:
-        sd = np.array([float(prior.ppf(p)) for p in PROBABILITIES])
-        rows += [Heading(label), ("SD", *map(significant, sd))]
+    for one in shared:
+        term = one.term
+        sd = np.array([float(one.prior.ppf(p)) for p in PROBABILITIES])
+        rows += [Heading(one.label), ("SD", *map(significant, sd))]
         if link in RATIOS:
-            name = f"{RATIOS[link]}, high to low level{_per_unit(term)}"
+            name = f"{RATIOS[link]}, high to low level{per_unit(term)}"
             rows.append((name, *map(significant, high_to_low(sd, link))))
         else:
-            rows.append((f"high minus low level{_per_unit(term)}", *map(significant, APART * sd)))
+            rows.append((f"high minus low level{per_unit(term)}", *map(significant, APART * sd)))
         if link in LATENT and term == "Intercept":
             rows.append(("intraclass correlation", *map(significant, intraclass(sd, link))))
     caption = (
@@ -143,10 +109,10 @@ def _predictive(material: Material) -> list[Block]:
     drawn = np.asarray(tree["prior_predictive"]["y"])[0]
     whole = np.all(np.isfinite(drawn), axis=1)
     design = m.design.in_user_order()
-    panels = _panels(m, design, drawn[whole])
-    scale, edges = _axis(m, panels)
+    panels = panels_of(m, design, drawn[whole])
+    scale, edges = axis_of(m, panels)
     pictures = [Means(label, d, o, edges) for label, d, o in panels]
-    image = means(pictures[:PANELS], _axis_label(m), scale)
+    image = means(pictures[:PANELS], axis_label(m), scale)
     caption = (
         f"{count(int(whole.sum()), 'data set')} drawn from the priors for the rows of the data: "
         "the mean of all rows, and the means of single levels. Marks below are the observed values."
@@ -174,49 +140,6 @@ def _predictive(material: Material) -> list[Block]:
             )
         )
     return blocks
-
-
-def _panels(m, design, y: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Label, means drawn (draws, levels) and means observed (levels,): all rows, then levels."""
-    trials = design.trials
-    found = [
-        ("mean of all rows", y.sum(1, keepdims=True) / trials.sum(), design.y.sum() / trials.sum())
-    ]
-    for block in design.groups:
-        if block.n_levels <= design.n / 2:
-            total = np.bincount(block.index, trials, block.n_levels)
-            observed = np.bincount(block.index, design.y, block.n_levels) / total
-            replicated = np.array([np.bincount(block.index, r, block.n_levels) for r in y]) / total
-            found.append((f"means of levels of {block.group}", replicated, observed))
-    return [(label, d, np.atleast_1d(o)) for label, d, o in found]
-
-
-def _axis_label(m) -> str:
-    if np.isfinite(m.family.support.high) or m.family.has_trials:
-        return "share of successes"
-    return f"mean of {m.design.response_name}"
-
-
-def _axis(m, panels) -> tuple[str, np.ndarray]:
-    """Scale and bins: the middle 95 % of the prior, never far beyond the data."""
-    drawn = np.concatenate([d.ravel() for _, d, _ in panels])
-    seen = np.concatenate([o for _, _, o in panels])
-    if np.isfinite(m.family.support.high) or m.family.has_trials:
-        return "linear", np.linspace(0.0, 1.0, BINS + 1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    if m.family.support.integer:
-        end = max(min(high, 1e4 * max(seen.max(), 1.0)), 1.5 * seen.max(), 2.0)
-        return "log1p", np.expm1(np.linspace(0.0, np.log1p(end), BINS + 1))
-    if m.family.support.low == 0:
-        start = min(max(low, 1e-4 * seen.min()), seen.min() / 1.5)
-        end = max(min(high, 1e4 * seen.max()), 1.5 * seen.max())
-        return "log", np.geomspace(start, end, BINS + 1)
-    middle, far = float(np.mean(m.design.y)), 50.0 * float(np.std(m.design.y))
-    start, end = max(low, middle - far), min(high, middle + far)
-    margin = 0.05 * max(end - start, np.ptp(seen))
-    return "linear", np.linspace(
-        min(start, seen.min() - margin), max(end, seen.max() + margin), BINS + 1
-    )
 
 
 def _statistics(m, panels) -> Table:
