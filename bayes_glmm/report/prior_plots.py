@@ -167,7 +167,8 @@ class SharedDeviation(NamedTuple):
     @property
     def label(self) -> str:
         """``SD of brood and location``."""
-        return f"SD of {listing(list(self.groups))}{'' if self.term == 'Intercept' else f', {self.term}'}"
+        slope = "" if self.term == "Intercept" else f", {self.term}"
+        return f"SD of {listing(list(self.groups))}{slope}"
 
 
 def shared_deviations(model) -> list[SharedDeviation]:

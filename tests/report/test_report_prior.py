@@ -120,9 +120,9 @@ def test_a_covariance_matrix_is_shown_by_its_margins():
 
 
 def test_a_joint_prior_is_said_by_its_share_and_its_margins(model):
-    m = model.with_priors(joint=bg.R2D2M2())
+    m = model.with_priors(joint=bg.R2D2M2(precision=4))  # Beta(2, 2)
     table, _ = of(blocks_of(m), Table)
     assert cells(table)[0][0] == "SD"
     stated, *_ = of(model_section(Material(About("x"), None, m)), Table)
     (row,) = [row for row in cells(stated) if row[0] == "r2"]
-    assert row[3] == "variance explained, as a share: 0.03 to 0.98"
+    assert row[3] == "variance explained, as a share: 0.09 to 0.91"
