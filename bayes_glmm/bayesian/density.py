@@ -78,7 +78,7 @@ class IntegratedDensity:
         dispersion, log_slope = c.dispersion_at(xi)
         base = self.rows.X @ xi[: c.p] + self.rows.offset + extra
         L = c.factor_at(xi, self.largest)
-        if not (isfinite(base.sum()) and np.isfinite(L).all() and 0 < dispersion < inf):
+        if not (isfinite(base.sum()) and isfinite(L.sum()) and 0 < dispersion < inf):
             return nothing
         pieces = self.integral(base, dispersion, [L])
         scale, by_scale = total_log_scale(self.blocks.log_scale, self.distinct, dispersion)

@@ -25,6 +25,8 @@ def first_nodes(model) -> int:
 def choose_nodes(density, value: Callable[[], np.ndarray]) -> tuple[list[dict], bool]:
     """Raise the nodes until more of them change the log density alike at posterior draws.
 
+    The first are those in use.
+
     Parameters
     ----------
     density
@@ -41,9 +43,8 @@ def choose_nodes(density, value: Callable[[], np.ndarray]) -> tuple[list[dict], 
     if density.nodes == 1:
         return [{"nodes": 1, "more": 1, "change": 0.0}], True
     table: list[dict] = []
-    ladder = LADDER[density.factors[density.largest].q]
     before = value()
-    for nodes, more in pairwise(ladder):
+    for nodes, more in pairwise((density.nodes, *more_nodes(density))):
         density.use_nodes(more)
         finer = value()
         change = change_between(before, finer)
@@ -57,9 +58,8 @@ def choose_nodes(density, value: Callable[[], np.ndarray]) -> tuple[list[dict], 
 
 def check_nodes(density, value: Callable[[], np.ndarray]) -> dict:
     """Give the row of ``choose_nodes``'s table for the nodes in use, which stay."""
-    ladder = LADDER[density.factors[density.largest].q]
     nodes = density.nodes
-    more = min((k for k in ladder if k > nodes), default=nodes)
+    more = next(iter(more_nodes(density)), nodes)
     if nodes == 1:
         return {"nodes": 1, "more": 1, "change": 0.0}
     before = value()
@@ -67,6 +67,11 @@ def check_nodes(density, value: Callable[[], np.ndarray]) -> dict:
     change = change_between(before, value())
     density.use_nodes(nodes)
     return {"nodes": nodes, "more": more, "change": change}
+
+
+def more_nodes(density) -> tuple[int, ...]:
+    """Rungs of the ladder above the nodes in use."""
+    return tuple(k for k in LADDER[density.factors[density.largest].q] if k > density.nodes)
 
 
 def change_between(before: np.ndarray, after: np.ndarray) -> float:

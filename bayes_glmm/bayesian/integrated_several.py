@@ -13,6 +13,7 @@ from .joint_start import LaplacePosterior, joint_density
 from .sampled import Sampled
 from .whitening import whiten
 
+FEWEST = 5  # nodes that are tried first: they cost in every step of the sampler
 PILOT_DF = 8  # of the approximate draws the nodes are chosen at: tails are not forgotten
 # twice what the nodes were chosen for: their choice and its check are at different draws
 STILL_ENOUGH = 2.0 * SPREAD
@@ -44,14 +45,16 @@ def sample_several(
     joint = joint_density(laplace, mode)
     joint(np.concatenate([mode, np.zeros(joint.size - len(mode))]))  # modes to start from
     whitening = whiten(joint, mode, covariance)
+    density.use_nodes(min(density.nodes, FEWEST))
     points = whitening.unknowns(rng.standard_t(PILOT_DF, (CHECKED, joint.size)))
     table, settled = choose_nodes(density, at_points(joint, points))
     x, statistics = run(joint.copy, whitening, method, stream)
     flat = x.reshape(-1, joint.size)
     some = flat[rng.choice(len(flat), CHECKED, replace=False)]
     checked = check_nodes(density, at_points(joint, some))
+    worst = checked if settled else table[-1]
     enough = settled and checked["change"] <= STILL_ENOUGH
-    notes = [] if enough else [message("integral-unsettled", **checked)]
+    notes = [] if enough else [message("integral-unsettled", **worst)]
     effects = joint.effects(flat)
     group = density.model.design.groups[density.largest].group
     sampled = Sampled(

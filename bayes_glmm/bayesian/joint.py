@@ -75,7 +75,7 @@ class JointDensity:
         gradient = np.zeros(self.size)
         total, by_prior = c.log_prior_at(xi)
         factors = [c.factor_at(xi, k) for k in integrated.others]
-        if not isfinite(total) or not all(np.isfinite(L).all() for L in factors):
+        if not isfinite(total):
             return -inf, gradient
         extra = np.zeros(len(integrated.rows.y))
         total += self.find_effects(x, factors)

@@ -87,7 +87,10 @@ class Eliminated:
         self.solver = splu(sparse.csc_array(H))
 
     def blocks(self, left: Factor, right: Factor, partner: np.ndarray) -> np.ndarray:
-        """Blocks between the levels of ``left`` and their partners, ``(levels, q, q')``."""
+        """Blocks between the levels of ``left`` and those of ``right`` that they lie within.
+
+        ``partner`` is that level of ``right``; the result has shape ``(levels, q, q')``.
+        """
         found = left.sum_by_level(
             self.weights[:, None, None] * left.Z[:, :, None] * right.Z[:, None, :]
         )

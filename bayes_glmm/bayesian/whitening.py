@@ -15,7 +15,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from .joint import JointDensity
 
 DIFFERENCE = 1e-2  # step of second derivatives, in posterior standard deviations
-DENSE = 400  # other variables up to which P is found whole, one by one; beyond it is one
+DENSE = 600  # other variables up to which P is found whole, one by one; beyond it is one
 LEAST = 0.1  # eigenvalue of P: a standard normal prior alone gives about one
 
 

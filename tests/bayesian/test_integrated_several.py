@@ -7,11 +7,14 @@ import pytest
 from scipy import special
 
 import bayes_glmm as bg
+import bayes_glmm.bayesian.whitening as whitening_module
 from bayes_glmm.bayesian.density import IntegratedDensity
 from bayes_glmm.bayesian.graph import level_information, null_weights
 from bayes_glmm.bayesian.integrated import find_mode, refusal
 from bayes_glmm.bayesian.joint_start import LaplacePosterior, joint_density
+from bayes_glmm.bayesian.level_information import Eliminated
 from bayes_glmm.bayesian.whitening import whiten
+from bayes_glmm.numerics.groups import parents
 
 
 def frame(seed: int = 2) -> pd.DataFrame:
@@ -111,6 +114,39 @@ def test_whitened_variables_of_the_others_are_independent_of_unit_scale(name):
         expected = -np.eye(joint.size)[d + i]
         # differences of third order, h^2 here and 1e-4 in the map itself
         np.testing.assert_allclose(row, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("dense", [0, 600])
+def test_whitening_carries_gradients(dense, monkeypatch):
+    """With and without a root for the other factors' effects."""
+    monkeypatch.setattr(whitening_module, "DENSE", dense)
+    joint, whitening = prepared(CASES["three"])
+    assert (whitening.rest is None) == (dense == 0)
+    z = 0.5 * np.random.default_rng(8).standard_normal(joint.size)
+    found = whitening.gradient(joint(whitening.unknowns(z))[1])
+    h = 1e-4
+    values = [
+        [joint(whitening.unknowns(z + step * e))[0] for step in (h, -h)] for e in np.eye(joint.size)
+    ]
+    numeric = np.array([(a - b) / (2 * h) for a, b in values])
+    np.testing.assert_allclose(found, numeric, rtol=1e-6, atol=2e-6)  # as for the gradients
+
+
+def test_information_of_levels_is_the_dense_formula():
+    """``Z'(w - wA(I + A'wA)^{-1}A'w)Z`` for levels, and for levels with those above them."""
+    rng = np.random.default_rng(3)
+    crossed, outer, inner = IntegratedDensity(CASES["three"], 1).factors
+    weights = rng.random(60)
+    A = 0.8 * np.eye(3)[crossed.index]
+    H = np.eye(3) + A.T @ (weights[:, None] * A)
+    V = np.diag(weights) - (weights[:, None] * A) @ np.linalg.solve(H, A.T * weights)
+    found = Eliminated(weights, [(crossed, np.array([[0.8]]))])
+    above = parents(inner, outer)
+    own, shared = found.blocks(inner, inner, np.arange(12)), found.blocks(inner, outer, above)
+    for level in range(12):
+        z, y = inner.index == level, outer.index == above[level]
+        assert own[level, 0, 0] == pytest.approx(z @ V @ z, rel=1e-9)
+        assert shared[level, 0, 0] == pytest.approx(z @ V @ y, rel=1e-9)
 
 
 def test_density_is_the_graphs_with_the_largest_factor_integrated():
