@@ -162,6 +162,13 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "The posterior has heavier tails than the proposals, or is skewed: few levels, few rows.",
         "Use Integrated(method='nuts') or NUTS().",
     ),
+    "draws-thinned": (
+        "note",
+        "The groups {groups} hold one of every {thin} draws; the posterior holds all.",
+        "They have a number for every draw and row or level, which would take gigabytes.",
+        "Nothing is lost for leave-one-out or predictive checks, where some hundred draws are "
+        "enough; with fewer draws asked for all are kept.",
+    ),
     "default-method": (
         "note",
         "No method was given, so the posterior was sampled by {method}: {reason}.",

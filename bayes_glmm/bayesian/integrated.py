@@ -33,7 +33,7 @@ from .joint import others_added
 from .joint_start import LaplacePosterior
 from .sampled import Sampled
 from .summary import summarise
-from .tree import posterior_tree
+from .tree import pointwise, posterior_tree, thinning
 
 log = logging.getLogger("bayes_glmm")
 
@@ -211,7 +211,6 @@ def tree_of(model, method, density, sampled: Sampled, streams) -> xr.DataTree:
     c = density.coordinates
     named = c.named(xi)
     arguments = density.arguments(xi)
-    by_group = sampled.by_group.reshape(len(xi), -1)
     concave = density.concave(arguments[2])
     block = model.design.groups[density.largest]
     added = others_added(density, sampled.others)
@@ -224,12 +223,20 @@ def tree_of(model, method, density, sampled: Sampled, streams) -> xr.DataTree:
         {k: (("chain", "draw"), v) for k, v in sampled.statistics.items()}, attrs=attributes
     )
     tree = posterior_tree(model, draws, statistics, np.random.default_rng(streams[1]))
-    integrated = by_group + density.log_constants(arguments[2])
-    tree["log_likelihood_by_group"] = xr.Dataset(
-        {"y": (("chain", "draw", block.group), integrated.reshape(*shape, -1))},
-        coords={block.group: list(block.levels)},
-        attrs={"given": ", ".join(n for n in named if n != f"b_{block.group}")},
+    tree["log_likelihood_by_group"] = log_likelihood_by_group(density, sampled, block)
+    tree["log_likelihood_by_group"].attrs["given"] = ", ".join(
+        n for n in named if n != f"b_{block.group}"
     )
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     tree.attrs.update(kind="posterior", method=repr(method), seed=method.seed, versions=versions)
     return tree
+
+
+def log_likelihood_by_group(density, sampled: Sampled, block) -> xr.Dataset:
+    """Log-likelihood of each level's rows together, all constants included."""
+    chains, size, levels = sampled.by_group.shape
+    thin = thinning(chains * size, levels)
+    xi = sampled.xi[:, ::thin].reshape(-1, density.size)
+    constants = density.log_constants(density.coordinates.dispersion(xi))
+    found = sampled.by_group[:, ::thin] + constants.reshape(chains, -1, levels)
+    return pointwise(block.group, list(block.levels), found, size, thin)

@@ -12,8 +12,8 @@ from .sampled import Sampled
 PILOT = 400  # proposals that the nodes and the level are chosen with
 # proposals for a draw: with more of them fewer draws repeat the one before. Measured on five
 # data sets, the effective size of 1,000 draws is about 550, 850 and 900 with 1, 1.5 and 2
-FEWEST, MOST = 1.5, 3.0
-DENSITIES = 2.5e8  # rows times nodes that all proposals may cost before they become fewer
+FEWEST, MOST = 1.25, 3.0
+DENSITIES = 3e8  # rows times nodes that all proposals may cost before they become fewer
 BLOCK = 20_000_000  # values of log L_g held for proposals of which some are not kept
 REFITS = 2  # of the proposal to its weighted draws
 FINITE = 0.5  # k-hat up to which importance ratios have a finite variance: no refit

@@ -19,7 +19,7 @@ def summarise(model, method, tree: xr.DataTree) -> Fit:
     found = diagnose(model, posterior.to_dataset())
     stats = tree["sample_stats"].to_dataset()
     divergences = int(stats["diverging"].sum()) if "diverging" in stats else 0
-    notes = (*_diverged(divergences, method), *_unsettled(found, method))
+    notes = (*_diverged(divergences, method), *_unsettled(found, method), *_thinned(tree))
     return Fit(
         model=model,
         method=method,
@@ -39,8 +39,16 @@ def summarise(model, method, tree: xr.DataTree) -> Fit:
 
 
 def _mean_and_sd(draws) -> tuple[np.ndarray, np.ndarray]:
+    """Over chains and draws; some hundred parameters at a time, as the sums take copies."""
     values = draws.to_numpy()
-    return values.mean(axis=(0, 1)), values.std(axis=(0, 1), ddof=1)
+    shape = values.shape[2:]
+    flat = values.reshape(*values.shape[:2], int(np.prod(shape)))
+    found = np.empty((2, flat.shape[2]))
+    for a in range(0, flat.shape[2], 500):
+        part = flat[:, :, a : a + 500]
+        found[:, a : a + 500] = part.mean(axis=(0, 1)), part.std(axis=(0, 1), ddof=1)
+    mean, sd = found.reshape(2, *shape)
+    return mean, sd
 
 
 def _variance(model, posterior) -> Variance | None:
@@ -68,9 +76,8 @@ def diagnose(model, posterior: xr.Dataset) -> pd.DataFrame:
     """
     names = ["beta", *_in_order(model), *(f"b_{g.group}" for g in model.design.groups)]
     values = [posterior[name].to_numpy() for name in names]
-    table = diagnostics(
-        np.concatenate([v.reshape(*v.shape[:2], int(np.prod(v.shape[2:]))) for v in values], axis=2)
-    )
+    tables = [diagnostics(v.reshape(*v.shape[:2], int(np.prod(v.shape[2:])))) for v in values]
+    table = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
     keys = [("fixed", "", "", term) for term in model.design.terms]
     keys += [("ran_pars", c.group, "", str(c)) for c in components_of(model)]
     keys += [
@@ -85,6 +92,15 @@ def diagnose(model, posterior: xr.Dataset) -> pd.DataFrame:
 def _diverged(count: int, method) -> tuple[Message, ...]:
     total = method.draws * method.chains
     return (message("divergences", count=count, total=total),) if count else ()
+
+
+def _thinned(tree: xr.DataTree) -> tuple[Message, ...]:
+    """Say which groups hold a part of the draws only."""
+    by_group = {name: node.attrs.get("thinning", 1) for name, node in tree.children.items()}
+    thinned = {name: str(thin) for name, thin in by_group.items() if thin > 1}
+    if not thinned:
+        return ()
+    return (message("draws-thinned", groups=", ".join(thinned), thin=", ".join(thinned.values())),)
 
 
 def _unsettled(found: pd.DataFrame, method) -> tuple[Message, ...]:

@@ -16,6 +16,7 @@ from ..priors.correlations import pairs
 PRIOR_DRAWS = 2000
 MANY = 100_000  # densities from which a second thread pays
 TOGETHER = 8_192  # densities worked on at a time
+HELD = 25_000_000  # numbers of a pointwise group, 200 MB; draws are thinned to that
 
 
 def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) -> xr.DataTree:
@@ -37,15 +38,17 @@ def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) 
     DataTree
         Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive,
         prior (where every prior is proper), observed_data and constant_data; rows in the
-        user's order.
+        user's order. Groups by row hold every ``thinning``-th draw.
     """
     design = model.design.in_user_order()
-    log_likelihood, replicated = predictive(model, design, draws, rng)
+    chains, size = draws["beta"].shape[:2]
+    thin = thinning(chains * size, design.n)
+    some = {name: values[:, ::thin] for name, values in draws.items()}
+    log_likelihood, replicated = predictive(model, design, some, rng)
     observation = {"observation": coords_of(design)["observation"]}
 
     def by_row(values) -> xr.Dataset:
-        dims = ("chain", "draw", "observation")
-        return xr.Dataset({"y": (dims, values)}, coords=observation)
+        return pointwise("observation", observation["observation"], values, size, thin)
 
     groups = {
         "posterior": dataset(model, draws),
@@ -59,6 +62,17 @@ def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) 
     if model.priors.proper:
         groups["prior"] = dataset(model, prior_draws(model, rng))
     return xr.DataTree.from_dict(groups)
+
+
+def thinning(draws: int, points: int) -> int:
+    """Of how many draws one is kept where there is a number for every draw and point."""
+    return -(-draws * points // HELD) if points else 1
+
+
+def pointwise(dim: str, labels, values: np.ndarray, size: int, thin: int) -> xr.Dataset:
+    """Label numbers ``(chains, kept draws, points)`` of every ``thin``-th of ``size`` draws."""
+    coords = {dim: labels} | ({"draw": np.arange(size)[::thin]} if thin > 1 else {})
+    return xr.Dataset({"y": (("chain", "draw", dim), values)}, coords, {"thinning": thin})
 
 
 def linear_predictor(design, beta, effects) -> np.ndarray:

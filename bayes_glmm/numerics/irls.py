@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.optimize import brentq
 
 from .groups import Rows, distinct_rows
 
@@ -302,6 +301,8 @@ def least_squares(X: np.ndarray, weights: np.ndarray, target: np.ndarray) -> np.
 
 def dispersion_given(model: Evaluator, eta: np.ndarray, start: float) -> float:
     """Maximum-likelihood dispersion at a linear predictor: the root of its score."""
+    from scipy.optimize import brentq  # a quarter second, which few fits need
+
     centre = np.log(start)
     for reach in (2.0, 10.0, 40.0):
         ends = [model.dispersion_score(eta, centre + side * reach) for side in (-1, 1)]

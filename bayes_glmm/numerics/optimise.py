@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
 
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -166,6 +165,8 @@ def second_search(objective: Objective, x, inverse) -> Optimum:
     """SciPy's L-BFGS-B in the coordinates whitened by ``inverse``: another road to the top."""
     root = root_of(inverse)
     bad = 1e15
+
+    from scipy.optimize import minimize  # a quarter second, which few fits need
 
     def negative(z):
         value, gradient = objective(x + root @ z)

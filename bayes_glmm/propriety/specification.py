@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import lsmr
 
 from .cones import Cone, Effects, cone_of, rank
 from .rows import has_light_tails, is_discrete, row_signs
@@ -142,6 +141,8 @@ class Specification:
         effects = [e.take(rows) for e in self.effects]
         if len(target) * (d.p + sum(e.width for e in effects)) < DENSE:
             return rank(np.column_stack([X, target]), effects) > rank(X, effects)
+        from scipy.sparse.linalg import lsmr  # a tenth of a second, which few models need
+
         M = sparse.hstack([sparse.csr_array(X), *(e.columns() for e in effects)], format="csr")
         fitted = M @ lsmr(M, target, atol=1e-13, btol=1e-13, maxiter=10 * d.n)[0]
         return bool(np.linalg.norm(target - fitted) > 1e-8 * np.linalg.norm(target))
