@@ -19,6 +19,9 @@ def settings() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=None, help="folder to write into")
     parser.add_argument("--threads", type=int, default=1, help="of BLAS, OpenMP, Numba, Rayon")
     parser.add_argument("--no-posteriors", action="store_true", help="leave the samplers out")
+    parser.add_argument(
+        "--packages", nargs="+", default=[], metavar="NAME", help="samplers, instead of all"
+    )
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--date", default="", help="written into the results as it is")
     return parser.parse_args()
@@ -33,7 +36,9 @@ def main() -> None:
     if options.list:
         list_cases(options.quick, options.only)
     else:
-        everything = not (options.quick or options.only or options.no_posteriors)
+        everything = not (
+            options.quick or options.only or options.no_posteriors or options.packages
+        )
         run(options, options.out or (HERE / "results" if everything else None))
 
 

@@ -119,4 +119,4 @@ def quick_cases() -> list[Case]:
 
 def posteriors(quick: bool) -> list[Problem]:
     """List the problems whose posterior is sampled."""
-    return [CBPP] if quick else [CBPP, TOENAIL]
+    return [CBPP] if quick else [CBPP, BACTERIA, TOENAIL, OHIO]

@@ -16,6 +16,8 @@ from functools import partial
 
 import numpy as np
 
+SD_MEAN = 2.5  # prior mean of the standard deviations
+
 
 def settings() -> argparse.Namespace:
     """Read the command line."""
@@ -32,6 +34,14 @@ def settings() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def model_of(problem, data):
+    """Give the model with priors that every package can state: exponential ones of the SDs."""
+    import bayes_glmm as bg
+
+    priors = bg.Priors(sd=bg.Exponential(1.0 / SD_MEAN))
+    return bg.GLMM(problem.formula, data, family=problem.family, priors=priors)
+
+
 def sample_ours(problem, data, options, seed, integrated=False):
     """Sample with bayes_glmm; return draws by parameter and the sampler's statistics.
 
@@ -41,7 +51,7 @@ def sample_ours(problem, data, options, seed, integrated=False):
 
     size = {"draws": options.draws, "chains": options.chains, "seed": seed}
     method = bg.Integrated(**size) if integrated else bg.NUTS(tune=options.tune, **size)
-    tree = bg.GLMM(problem.formula, data, family=problem.family).fit(method).to_datatree()
+    tree = model_of(problem, data).fit(method).to_datatree()
     posterior = tree["posterior"]
     draws = by_level("", posterior["beta"])
     for group in problem.groups:
@@ -104,9 +114,7 @@ def bambi_priors(problem, data) -> dict:
     """Give Bambi the priors that our model resolved, so that both sample one posterior."""
     import bambi
 
-    import bayes_glmm as bg
-
-    model = bg.GLMM(problem.formula, data, family=problem.family)
+    model = model_of(problem, data)
     by_term = defaultdict(list)
     for name, prior in zip(model.design.terms, model.priors.beta, strict=True):
         by_term[re.sub(r"\[.*?\]", "", name)].append(prior.pymc)

@@ -5,16 +5,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
+from . import rstanarm
 from .cases import Problem
 from .threads import free_threads
 
-PACKAGES = ("bayes_glmm", "bayes_glmm-integrated", "bambi", "bambi-nutpie")
+# ours first: the others are compared with it
+PACKAGES = ("bayes_glmm-integrated", "bayes_glmm", "rstanarm", "bambi", "bambi-nutpie")
 TOLERANCE = 0.25  # posterior standard deviations between posterior means
 
 
@@ -75,7 +77,7 @@ def cache_environment(folder: str) -> dict[str, str]:
     }
 
 
-def process(package: str, problem: Problem, chains: Chains, again: bool, environment: dict):
+def process(command: list[str], environment: dict) -> tuple[float, list[dict]]:
     """Run one sampler process: seconds to its first draws, and its summaries.
 
     Raises
@@ -83,12 +85,10 @@ def process(package: str, problem: Problem, chains: Chains, again: bool, environ
     RuntimeError
         With the last line of its messages, if it failed.
     """
-    options = [f"--{name}={value}" for name, value in asdict(chains).items()]
-    command = [sys.executable, "-m", "benchmarks.sampler", package, problem.data, *options]
     start, first, found = time.perf_counter(), None, []
     with TemporaryFile("w+", encoding="utf-8") as messages:
         child = subprocess.Popen(
-            command + ["--again"] * again,
+            command,
             stdout=subprocess.PIPE,
             stderr=messages,
             text=True,
@@ -108,16 +108,36 @@ def process(package: str, problem: Problem, chains: Chains, again: bool, environ
 
 
 class Trial:
-    """One package on one problem, with compilation caches of its own."""
+    """One package on one problem, with compilation caches of its own.
+
+    R packages keep none, so that their only process is warm, and again is its fit alone.
+    """
 
     def __init__(self, package: str, problem: Problem, chains: Chains, caches: str):
         self.package, self.problem, self.chains = package, problem, chains
         self.environment = cache_environment(f"{caches}/{package}")
+        self.caches = Path(caches)
         self.sampled = Sampled(problem.data, package)
         self.summary: dict | None = None
         needed = package.split("-")[0]
-        if find_spec(needed) is None:
+        if self.in_r:
+            if hint := rstanarm.missing():
+                self._end(f"not installed: {hint}")
+        elif find_spec(needed) is None:
             self._end(f"not installed: pip install {needed}")
+
+    @property
+    def in_r(self) -> bool:
+        """Whether it is an R package."""
+        return self.package == "rstanarm"
+
+    def command(self, again: bool) -> list[str]:
+        """Return the command of a process."""
+        if self.in_r:
+            return rstanarm.command(self.problem, self.chains, self.caches)
+        options = [f"--{name}={value}" for name, value in asdict(self.chains).items()]
+        module = [sys.executable, "-m", "benchmarks.sampler", self.package, self.problem.data]
+        return module + options + ["--again"] * again
 
     def _end(self, remark: str) -> None:
         self.sampled = replace(self.sampled, remark=remark)
@@ -127,20 +147,25 @@ class Trial:
         if self.sampled.remark:
             return None
         try:
-            return process(self.package, self.problem, self.chains, again, self.environment)
+            return process(self.command(again), self.environment)
         except RuntimeError as error:
             self._end(f"failed: {error}")
             return None
 
     def cold(self) -> None:
         """Sample with empty caches."""
+        if self.in_r:
+            return
         if found := self.run(again=False):
             self.sampled = replace(self.sampled, cold=found[0])
 
     def warm(self) -> None:
         """Sample with filled caches, and again in the same process."""
         if found := self.run(again=True):
-            seconds, (self.summary, second) = found
+            seconds, summaries = found
+            self.summary, second = summaries[0], summaries[-1]
+            if self.in_r:
+                self.summary = rstanarm.renamed(self.summary)
             kept = {name: self.summary[name] for name in ("ess", "rhat", "divergences")}
             again = {"again": second["fit_seconds"], "mib": second["mib"]}
             self.sampled = replace(self.sampled, warm=seconds, **again, **kept)
@@ -160,11 +185,13 @@ def compare(sampled: Sampled, summary: dict | None, ours: dict | None) -> Sample
     return replace(sampled, difference=gap, remark=remark)
 
 
-def sample_all(problems: list[Problem], chains: Chains) -> Iterator[list[Sampled]]:
+def sample_all(
+    problems: list[Problem], chains: Chains, packages: Sequence[str] = PACKAGES
+) -> Iterator[list[Sampled]]:
     """Measure every package on each problem: all of them cold, then all of them warm."""
     for problem in problems:
         with TemporaryDirectory(ignore_cleanup_errors=True) as caches:
-            trials = [Trial(package, problem, chains, caches) for package in PACKAGES]
+            trials = [Trial(package, problem, chains, caches) for package in packages]
             for trial in trials:
                 trial.cold()
             for trial in trials:

@@ -15,7 +15,7 @@ from .machine import describe
 from .record import Record
 from .results import COLUMNS, SAMPLED_COLUMNS, cells, sampled_cells
 from .rows import Row, row_of
-from .sampling import Chains, sample_all
+from .sampling import PACKAGES, Chains, sample_all
 from .terminal import say, show
 
 
@@ -53,7 +53,8 @@ def run(options: Namespace, out: Path | None) -> Record:
             record.rows += rows
             record.keep(out)
             show(case.name, COLUMNS, [cells(row) for row in rows])
-    for group in sample_all([] if options.no_posteriors else sampled, record.chains):
+    packages = options.packages or PACKAGES
+    for group in sample_all([] if options.no_posteriors else sampled, record.chains, packages):
         record.posteriors.append(group)
         record.keep(out)
         body = [sampled_cells(row, group[0]) for row in group]

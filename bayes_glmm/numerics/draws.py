@@ -26,7 +26,7 @@ from .quadrature import CHUNK_ROWS, gauss_hermite
 from .random_numbers import streams
 from .small import NEWTON_ROUNDS
 
-DECREMENT = 1e-10  # the value is stationary in the modes' errors
+DECREMENT = 1e-8  # the value is stationary in the modes' errors: it moves by half of this
 ROUGHLY = 1e-6  # of modes that a hull is built on: it is valid anywhere
 STEPS = 30
 BLOCK = 4_000_000  # elements of eta held at a time

@@ -7,8 +7,9 @@ import xarray as xr
 from scipy import stats
 
 import bayes_glmm as bg
+from bayes_glmm.bayesian import tree as tree_module
 from bayes_glmm.bayesian.summary import summarise
-from bayes_glmm.bayesian.tree import posterior_tree, prior_draws
+from bayes_glmm.bayesian.tree import posterior_tree, predictive, prior_draws
 
 N = 36
 RNG = np.random.default_rng(5)
@@ -178,3 +179,37 @@ def test_a_model_without_coefficients_is_not_served():
     model = bg.GLMM("y ~ 0 + (1 | g)", FRAME, family="gaussian")
     with pytest.raises(bg.NotServedError, match="needs a coefficient"):
         model.fit(bg.NUTS())
+
+
+def plain_statistics():
+    return xr.Dataset({"lp": (("chain", "draw"), np.zeros((CHAINS, DRAWS)))})
+
+
+def test_pointwise_groups_are_thinned_where_they_would_be_large(model, monkeypatch):
+    """With room for a third of the draws, every third is kept, under its own number."""
+    monkeypatch.setattr(tree_module, "HELD", CHAINS * DRAWS * N // 3)
+    draws = some_draws(model)
+    whole = np.random.default_rng(1)
+    found = posterior_tree(model, draws, plain_statistics(), whole)
+    kept = np.arange(0, DRAWS, 3)
+    some = {name: values[:, ::3] for name, values in draws.items()}
+    expected, _ = predictive(model, model.design.in_user_order(), some, np.random.default_rng(1))
+    for name in ("log_likelihood", "posterior_predictive"):
+        group = found[name]
+        assert group.sizes == {"chain": CHAINS, "draw": len(kept), "observation": N}
+        np.testing.assert_array_equal(group["draw"], kept)
+    np.testing.assert_array_equal(found["log_likelihood"]["y"], expected)
+    assert found["posterior"].sizes["draw"] == DRAWS
+    fit = summarise(model, bg.NUTS(draws=DRAWS, chains=CHAINS), found)
+    (note,) = [m for m in fit.messages if m.code == "draws-thinned"]
+    assert "log_likelihood, posterior_predictive hold one of every 3, 3 draws" in str(note)
+
+
+def test_replicates_are_the_same_in_any_number_of_threads(model, monkeypatch):
+    draws, design = some_draws(model), model.design.in_user_order()
+    found = []
+    for many in (0, 10**9):
+        monkeypatch.setattr(tree_module, "MANY", many)
+        found.append(predictive(model, design, draws, np.random.default_rng(1)))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
