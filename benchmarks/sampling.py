@@ -77,7 +77,7 @@ def cache_environment(folder: str) -> dict[str, str]:
     }
 
 
-def process(command: list[str], environment: dict) -> tuple[float, list[dict]]:
+def process(command: list[str], environment: dict):
     """Run one sampler process: seconds to its first draws, and its summaries.
 
     Raises
