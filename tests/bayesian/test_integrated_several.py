@@ -233,11 +233,10 @@ def tiny(order=None) -> bg.GLMM:
     return bg.GLMM("y ~ 1 + (1 | g) + (1 | h)", data, family="bernoulli", priors=TINY)
 
 
-@pytest.mark.parametrize("order", [None, np.random.default_rng(2).permutation(20)])
-def test_draws_are_those_of_the_exact_posterior(order):
-    """Means and SDs of every parameter and effect, by its label, in rows of any order."""
-    model = tiny(order)
-    fit = model.fit(bg.Integrated(draws=500, tune=200, seed=2))
+def test_draws_are_those_of_the_exact_posterior():
+    """Means and SDs of every parameter and effect, by its label; rows in another order."""
+    model = tiny(np.random.default_rng(2).permutation(20))
+    fit = model.fit(bg.Integrated(seed=2))
     assert "integral-unsettled" not in {m.code for m in fit.messages}
     exact, weight = by_prior_draws(tiny())
     posterior = fit.draws["posterior"]
