@@ -28,6 +28,7 @@ HEAVY = {
     "ranef": "bayes_glmm.frequentist.prediction:ranef",
     "rank_levels": "bayes_glmm.ranking:rank_levels",
     "predict": "bayes_glmm.predict:predict",
+    "population_averaged": "bayes_glmm.population:population_averaged",
     "simulate": "bayes_glmm.predict:simulate",
     "to_datatree": "bayes_glmm.datatree:asymptotic_datatree",
     "save": "bayes_glmm.storage:save_fit",
@@ -454,6 +455,13 @@ class Fit:
     def predict(self, data=None, **options):
         """Predict means or linear predictors; see ``bayes_glmm.predict.predict``."""
         return heavy("predict")(self, data, **options)
+
+    def population_averaged(self, **options):
+        """Average over the random effects: coefficients, means, differences and ratios.
+
+        See ``bayes_glmm.population.population_averaged``.
+        """
+        return heavy("population_averaged")(self, **options)
 
     def simulate(self, **options):
         """Simulate new responses from the fitted model; see ``bayes_glmm.predict.simulate``."""

@@ -25,7 +25,7 @@ LAYERS = (
     {"design"},
     {"model", "modelfile"},
     {"bayesian", "frequentist", "propriety", "datatree", "agreement"},
-    {"storage", "estimands", "predict", "ranking", "comparison", "sensitivity", "study"},
+    {"storage", "estimands", "population", "predict", "ranking", "comparison", "sensitivity", "study"},
     {"report"},
     {"cli"},
     {"__main__"},

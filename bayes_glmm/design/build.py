@@ -211,6 +211,30 @@ class Design:
             groups.append((index, np.hstack([piece.matrix(values) for piece in pieces])))
         return *self.new_fixed(data), groups
 
+    def new_columns(self, frame: Any) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Columns of fixed and random effects for other rows, of no particular level.
+
+        Parameters
+        ----------
+        frame : DataFrame or what `build_design` takes
+            The response and the grouping columns need not be present.
+
+        Returns
+        -------
+        X, offset
+            As `new_fixed`.
+        Z : list of ndarray, shape (m, q)
+            One per grouping factor, in the order of `frame`.
+
+        Raises
+        ------
+        DataError
+            As `new_fixed`.
+        """
+        values = self._new_values(as_frame(frame), self.formula.variables)
+        Z = [np.hstack([piece.matrix(values) for piece in pieces]) for _, pieces in self.recipe.random]
+        return self.recipe.fixed.matrix(values), _offset(values, self.formula), Z
+
     def _new_values(self, data: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
         check_names(data, names)
         complete_rows(data, names, "raise")
