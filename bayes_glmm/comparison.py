@@ -1,7 +1,9 @@
 """All answers to one question side by side.
 
 Conditional and population-averaged coefficients are different quantities: every row says
-which it is, and no table here averages, ranks or aligns one with the other.
+which it is, and no table here averages, ranks or aligns one with the other. Where methods of
+both kinds are present, the conditional fits are averaged over their random effects, which
+gives one scale on which all compare.
 """
 
 import logging
@@ -12,11 +14,14 @@ import pandas as pd
 
 from .agreement import agreement, worst
 from .fit import Fit
-from .methods import get_method
+from .methods import NotServedError, get_method
 
 log = logging.getLogger(__name__)
 
 DIAGNOSTICS = ["rhat", "ess_bulk", "ess_tail"]
+AVERAGED, FORMULA = "averaged", "attenuation formula"
+# posterior draws times rows that are averaged over the random effects, and the fewest draws
+MOST_VALUES, FEWEST_DRAWS = 2_000_000, 200
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Comparison:
     def __init__(self, fits: Mapping[str, Fit], failures: Mapping[str, str]):
         self.fits = dict(fits)
         self.failures = dict(failures)
+        self._averages: dict[float, pd.DataFrame] = {}
 
     def by_estimand(self, estimand: str) -> dict[str, Fit]:
         """Fits whose coefficients are that quantity."""
@@ -54,15 +60,50 @@ class Comparison:
         DataFrame
             ``label, estimand``, the tidy columns (``effect … conf_high``),
             ``interval_kind, rhat, ess_bulk, ess_tail, divergences, converged, seconds,
-            message``. A failed method is one row with its reason in ``message``.
+            message``. A failed method is one row with its reason in ``message``. Beside
+            population-averaged methods stand the conditional ones ``averaged()``.
         """
         tables = [self._rows(label, fit, effects, level) for label, fit in self.fits.items()]
+        if "fixed" in effects and self.by_estimand("population-averaged"):
+            tables.append(self._averaged_rows(level))
         tables += [
             pd.DataFrame([{"label": label, "converged": False, "message": reason}])
             for label, reason in self.failures.items()
         ]
         frame = pd.concat(tables, ignore_index=True)
         return frame.reindex(columns=[c for c in _COLUMNS if c in frame])
+
+    def averaged(self, level: float = 0.95) -> pd.DataFrame:
+        """Population-averaged coefficients of the mixed-model fits, computed once.
+
+        Every conditional fit with random effects, averaged over them (``<label>, averaged``),
+        and the attenuation formula (``<label>, attenuation formula``) for the first that has a
+        likelihood, else the first; see ``Fit.population_averaged``. Fits that cannot be
+        averaged (links without a mean on part of the line) are left out.
+
+        Returns
+        -------
+        DataFrame
+            ``label, of`` (the label of the fit)``, how, term, estimate, std_error, conf_low,
+            conf_high, interval_kind``.
+        """
+        if level not in self._averages:
+            self._averages[level] = averaged_rows(self.by_estimand("conditional"), level)
+        return self._averages[level]
+
+    def _averaged_rows(self, level: float) -> pd.DataFrame:
+        """Give the rows of ``averaged()`` under the columns of a method's rows."""
+        table = self.averaged(level)
+        went = [self.fits[label].converged for label in table["of"]]
+        return table.drop(columns=["of", "how"]).assign(
+            estimand="population-averaged",
+            effect="fixed",
+            group="",
+            level="",
+            **{c: float("nan") for c in DIAGNOSTICS},
+            converged=went,
+            message="",
+        )
 
     def agreement(self) -> pd.DataFrame:
         """Differences of posterior means in Monte Carlo standard errors, pair by pair.
@@ -94,7 +135,11 @@ class Comparison:
         for estimand in ("conditional", "population-averaged"):
             fits = self.by_estimand(estimand)
             if fits:
-                blocks.append(f"{estimand} coefficients: estimate (SE)\n{_wide(fits)}")
+                tables = {label: fit.tidy() for label, fit in fits.items()}
+                if estimand == "population-averaged":
+                    rows = self._averaged_rows(0.95)
+                    tables |= dict(list(rows.groupby("label", sort=False)))
+                blocks.append(f"{estimand} coefficients: estimate (SE)\n{_wide(tables)}")
         blocks += [f"{pair}." for pair in worst(self.agreement())]
         blocks += [f"{label} failed: {reason}" for label, reason in self.failures.items()]
         return "\n\n".join(blocks)
@@ -120,10 +165,37 @@ _COLUMNS = [
 ]
 
 
-def _wide(fits: Mapping[str, Fit]) -> str:
+def averaged_rows(fits: Mapping[str, Fit], level: float) -> pd.DataFrame:
+    """Average each fit that has random effects; see ``Comparison.averaged``."""
+    mixed = {label: fit for label, fit in fits.items() if len(fit.varcorr())}
+    formula = next((label for label, fit in mixed.items() if fit.loglik is not None), None)
+    formula = formula or next(iter(mixed), None)
+    tables = []
+    for label, fit in mixed.items():
+        draws = max(FEWEST_DRAWS, min(1000, MOST_VALUES // fit.model.design.n))
+        kinds = [(AVERAGED, "coefficients")] + [(FORMULA, "attenuated")] * (label == formula)
+        try:
+            population = fit.population_averaged(level=level, draws=draws)
+        except NotServedError as error:
+            log.debug("%s is not averaged: %s", label, error)
+            continue
+        for how, verb in kinds:
+            try:
+                table = getattr(population, verb)()
+            except NotServedError as error:
+                log.debug("no %s for %s: %s", how, label, error)
+                continue
+            kind = f"{100 * level:g} % {fit.interval_kind}"
+            names = {"label": f"{label}, {how}", "of": label, "how": how}
+            tables.append(table.assign(**names, interval_kind=kind))
+    columns = ["label", "of", "how", "term", "estimate", "std_error", "conf_low", "conf_high"]
+    empty = pd.DataFrame(columns=[*columns, "interval_kind"])
+    return pd.concat(tables, ignore_index=True)[list(empty)] if tables else empty
+
+
+def _wide(tables: Mapping[str, pd.DataFrame]) -> str:
     columns = {}
-    for label, fit in fits.items():
-        table = fit.tidy()
+    for label, table in tables.items():
         keys = pd.MultiIndex.from_arrays([table["group"], table["term"]])
         cells = [
             f"{e:.3f} ({s:.3f})" if s == s else f"{e:.3f}"

@@ -28,7 +28,7 @@ HEAVY = {
     "ranef": "bayes_glmm.frequentist.prediction:ranef",
     "rank_levels": "bayes_glmm.ranking:rank_levels",
     "predict": "bayes_glmm.predict:predict",
-    "population_averaged": "bayes_glmm.population:population_averaged",
+    "population_averaged": "bayes_glmm.population.averaged:population_averaged",
     "simulate": "bayes_glmm.predict:simulate",
     "to_datatree": "bayes_glmm.datatree:asymptotic_datatree",
     "save": "bayes_glmm.storage:save_fit",
@@ -459,7 +459,7 @@ class Fit:
     def population_averaged(self, **options):
         """Average over the random effects: coefficients, means, differences and ratios.
 
-        See ``bayes_glmm.population.population_averaged``.
+        See ``bayes_glmm.population.averaged.population_averaged``.
         """
         return heavy("population_averaged")(self, **options)
 

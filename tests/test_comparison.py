@@ -29,11 +29,46 @@ def test_population_averaged_rows_say_so_and_stand_apart():
     frame = both.to_frame()
     marginal = set(frame.loc[frame["estimand"] == "population-averaged", "label"])
     # a GLM that leaves the random terms out estimates the marginal mean, as GEE does
-    assert marginal == {"GEE, exchangeable", "GLM"}
+    assert marginal == {
+        "GEE, exchangeable", "GLM", "Laplace, averaged", "Laplace, attenuation formula",
+    }  # fmt: skip
     assert list(both.by_estimand("conditional")) == ["Laplace"]
     conditional, averaged = repr(both).split("population-averaged coefficients")
     assert "GEE" not in conditional
-    assert "Laplace" not in averaged
+    assert "Laplace, averaged" in averaged and "Laplace, averaged" not in conditional
+
+
+def test_averaged_rows_are_those_of_the_fits():
+    model = bg.GLMM("y ~ x + (1 | g)", _binary(), family="bernoulli")
+    both = bg.compare([model.fit(m) for m in ("laplace", "pql", "gee")])
+    table = both.averaged()
+    # the formula stands beside the first fit with a likelihood alone
+    labels = ["Laplace, averaged", "Laplace, attenuation formula", "PQL, averaged"]
+    assert list(dict.fromkeys(table["label"])) == labels
+    for label, fit in both.by_estimand("conditional").items():
+        rows = table[table["label"] == f"{label}, averaged"]
+        expected = fit.population_averaged().coefficients()
+        assert list(rows["estimate"]) == list(expected["estimate"])
+    frame = both.to_frame().set_index("label").loc["PQL, averaged"]
+    assert set(frame["estimand"]) == {"population-averaged"}
+    assert set(frame["interval_kind"]) == {"95 % Wald"}
+    assert both.averaged() is table  # computed once
+    assert both.averaged(0.5)["conf_low"][0] > table["conf_low"][0]
+
+
+def test_without_a_marginal_method_nothing_is_averaged_in_the_table():
+    model = bg.GLMM("y ~ x + (1 | g)", _binary(), family="bernoulli")
+    alone = bg.compare([model.fit("laplace")])
+    assert set(alone.to_frame()["estimand"]) == {"conditional"}
+    assert not alone.averaged().empty
+
+
+def test_fits_that_cannot_be_averaged_are_left_out():
+    frame = _binary().assign(y=[3, 1, 4, 1, 5, 2, 6, 5, 3, 15, 12, 17])
+    model = bg.GLMM("y ~ x + (1 | g)", frame, family="poisson", link="sqrt")
+    both = bg.compare([model.fit("laplace"), model.fit("gee")])
+    assert both.fits["Laplace"].variance.estimate[0] > 0.5
+    assert set(both.to_frame()["label"]) == {"Laplace", "GEE, exchangeable"}
 
 
 def test_a_failed_method_is_a_row_and_the_rest_goes_on():

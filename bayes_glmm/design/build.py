@@ -232,7 +232,10 @@ class Design:
             As `new_fixed`.
         """
         values = self._new_values(as_frame(frame), self.formula.variables)
-        Z = [np.hstack([piece.matrix(values) for piece in pieces]) for _, pieces in self.recipe.random]
+        Z = [
+            np.hstack([piece.matrix(values) for piece in pieces])
+            for _, pieces in self.recipe.random
+        ]
         return self.recipe.fixed.matrix(values), _offset(values, self.formula), Z
 
     def _new_values(self, data: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """Means over a normal linear predictor against scipy's adaptive integration."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -24,7 +26,7 @@ def integral(f, eta, sd) -> float:
     cuts = np.unique(np.clip([-9, -3, 0, 3, 9, *bends], -9, 9))
     pieces = [
         quad(lambda z: f(eta + sd * z) * norm.pdf(z), a, b, epsabs=1e-14, epsrel=1e-13)[0]
-        for a, b in zip(cuts, cuts[1:], strict=False)
+        for a, b in pairwise(cuts)
     ]
     return sum(pieces)
 

@@ -27,49 +27,26 @@ theorem); of draws by transforming every draw.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from .choices import choose
-from .families import get_family
-from .fit import Fit
-from .methods import NotServedError
-from .numerics.bind import Bound, bind_numpy
-from .numerics.population_mean import population_mean
+from ..choices import choose
+from ..fit import Fit
+from ..methods import NotServedError
+from ..numerics.bind import Bound, bind_numpy
+from ..numerics.population_mean import population_mean
+from .nearest import nearest, score_per_mean, working_family
+from .rows import Rows, covariances, row_variances, slopes_of_variances
 
-SCORING_ROUNDS = 50
-SETTLED = 1e-12  # last step of the linear predictor
 CHUNK = 2_000_000  # draws times rows worked on at a time
 # (16 sqrt(3) / (15 pi))^2: the normal distribution nearest to the logistic
 LOGISTIC = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
 ATTENUATION = {"logit": LOGISTIC, "probit": 1.0, "identity": 0.0, "log": 0.0}
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Covariates of rows, whatever their level.
-
-    ``X (n, p)``, ``offset (n,)``, ``Z`` one ``(n, q)`` per grouping factor, ``weight (n,)``.
-    """
-
-    X: np.ndarray
-    offset: np.ndarray
-    Z: tuple[np.ndarray, ...]
-    weight: np.ndarray
-
-    def distinct(self) -> tuple["Rows", np.ndarray]:
-        """Merge equal rows, weights added; give also where each row went, shape ``(n,)``."""
-        table = np.column_stack([self.X, self.offset, *self.Z])
-        _, first, where = np.unique(table, axis=0, return_index=True, return_inverse=True)
-        where = where.ravel()
-        weight = np.bincount(where, self.weight)
-        Z = tuple(z[first] for z in self.Z)
-        return Rows(self.X[first], self.offset[first], Z, weight), where
 
 
 def population_averaged(fit: Fit, *, draws: int = 1000, level: float = 0.95):
@@ -283,7 +260,7 @@ class PopulationAveraged:
 
     @cached_property
     def _bound(self) -> Bound:
-        return bind_numpy(_working_family(self.fit.model.family), self.fit.model.link)
+        return bind_numpy(working_family(self.fit.model.family), self.fit.model.link)
 
     def _rows(self, data) -> tuple[Rows, pd.Index]:
         design = self.fit.model.design
@@ -326,58 +303,32 @@ class PopulationAveraged:
 
     def _variances(self, rows: Rows) -> np.ndarray:
         """``v = z'Dz`` of rows, shape ``(draws, n)``."""
-        total = np.zeros((len(self.beta), len(rows.offset)))
         if self._is_averaged:
-            return total
-        for D, Z in zip(self._covariances(), rows.Z, strict=True):
-            total += np.einsum("na,dab,nb->dn", Z, D, Z, optimize=True)
-        return total
-
-    def _covariances(self) -> list[np.ndarray]:
-        """Covariance matrices of the effects by factor, shape ``(draws, q, q)``."""
-        found, at = [], 0
-        for g in self.fit.model.design.groups:
-            sd = self.components[:, at : at + g.q]
-            R = np.zeros((len(sd), g.q, g.q)) + np.eye(g.q)
-            for k, (i, j) in enumerate(g.pairs):
-                R[:, i, j] = R[:, j, i] = self.components[:, at + g.q + k]
-            found.append(sd[:, :, None] * R * sd[:, None, :])
-            at += g.q + len(g.pairs)
-        return found
+            return np.zeros((len(self.beta), len(rows.offset)))
+        return row_variances(self.fit.model.design.groups, self.components, rows.Z)
 
     def _means(self, rows: Rows) -> np.ndarray:
         """Marginal means of rows, shape ``(draws, n)``."""
         eta = self.beta @ rows.X.T + rows.offset
         return population_mean(self.fit.model.link, eta, self._variances(rows))[0]
 
-    def _slopes_of_variances(self, rows: Rows) -> np.ndarray:
-        r"""Derivatives of ``v`` by log SDs and atanh correlations, shape ``(n, m)``.
-
-        :math:`\partial v/\partial\log\sigma_a = 2 z_a (Dz)_a` and
-        :math:`\partial v/\partial\operatorname{atanh}\rho_{ab} =
-        2 z_a z_b \sigma_a\sigma_b (1 - \rho_{ab}^2)`.
-        """
-        columns, at = [], 0
-        for g, D, Z in zip(self.fit.model.design.groups, self._covariances(), rows.Z, strict=True):
-            columns += list((2 * Z * (Z @ D[0])).T)
-            sd = self.components[0, at : at + g.q]
-            for k, (i, j) in enumerate(g.pairs):
-                rho = self.components[0, at + g.q + k]
-                columns.append(2 * Z[:, i] * Z[:, j] * sd[i] * sd[j] * (1 - rho**2))
-            at += g.q + len(g.pairs)
-        return np.array(columns).T.reshape(len(rows.offset), -1)
-
     def _slopes_of_means(self, rows: Rows) -> np.ndarray:
-        """Derivatives of the means by coefficients and components, shape ``(n, p + m)``."""
+        """Differentiate the means by coefficients and components, shape ``(n, p + m)``."""
         eta = self.beta[0] @ rows.X.T + rows.offset
         _, by_eta, by_v = population_mean(self.fit.model.link, eta, self._variances(rows)[0])
         by_beta = by_eta[:, None] * rows.X
         if self._is_averaged:
             return by_beta
-        return np.hstack([by_beta, by_v[:, None] * self._slopes_of_variances(rows)])
+        return np.hstack(
+            [
+                by_beta,
+                by_v[:, None]
+                * slopes_of_variances(self.fit.model.design.groups, self.components[0], rows.Z),
+            ]
+        )
 
     def _slopes_of_beta(self) -> np.ndarray:
-        """Derivatives of the averaged coefficients, shape ``(p, p + m)``.
+        """Differentiate the averaged coefficients, shape ``(p, p + m)``.
 
         By the implicit function theorem on the equations that they solve.
         """
@@ -397,7 +348,7 @@ class PopulationAveraged:
         few, _ = rows.distinct()
         share = few.weight / few.weight.sum()
         mean = self._in_chunks(lambda part: part._means(few) @ share)
-        return mean, lambda: share @ self._slopes_of_means(few)
+        return mean, cache(lambda: share @ self._slopes_of_means(few))
 
     def _one_variance(self) -> tuple[np.ndarray, np.ndarray]:
         """Variance of ``z'b`` by draw, ``(draws,)``, and its derivatives ``(m,)`` at the first."""
@@ -408,7 +359,8 @@ class PopulationAveraged:
                 "The attenuation formula needs random intercepts alone: with random slopes the "
                 "variance differs from row to row; use coefficients()."
             )
-        slopes = self._slopes_of_variances(first)[0] if self.fit.draws is None else np.zeros(0)
+        groups = self.fit.model.design.groups
+        slopes = slopes_of_variances(groups, self.components[0], first.Z)[0]
         return self._variances(first)[:, 0], slopes
 
     def _shifted(self, v: np.ndarray, by_theta: np.ndarray) -> pd.DataFrame:
@@ -467,72 +419,6 @@ class PopulationAveraged:
             return np.full(len(slopes), np.nan)
         used = slopes[:, known]
         return np.sqrt(np.einsum("ki,ij,kj->k", used, covariance[np.ix_(known, known)], used))
-
-
-def nearest(bound: Bound, rows: Rows, mean: np.ndarray) -> np.ndarray:
-    """Coefficients of the generalized linear model nearest to marginal means, by Fisher scoring.
-
-    Parameters
-    ----------
-    bound
-        Working family with the link.
-    rows
-        ``X`` of full column rank.
-    mean
-        Shape ``(draws, n)``.
-
-    Returns
-    -------
-    ndarray
-        Shape ``(draws, p)``; NaN where the steps did not settle.
-    """
-    X, one = rows.X, np.ones_like(mean)
-    eta = _link_of(bound, mean)
-    beta = _regress(X, rows.weight * _information(bound, eta), eta - rows.offset)
-    for _ in range(SCORING_ROUNDS):
-        eta = beta @ X.T + rows.offset
-        score = bound.log_density(mean, one, eta)[1]
-        information = _information(bound, eta)
-        step = _regress(X, rows.weight * information, score / information)
-        beta = beta + step
-        if np.all(np.abs(step @ X.T) <= SETTLED * (1 + np.abs(eta))):
-            return beta
-    settled = np.all(np.abs(step @ X.T) <= 1e-6 * (1 + np.abs(eta)), axis=1)
-    return np.where(settled[:, None], beta, np.nan)
-
-
-def score_per_mean(bound: Bound, eta: np.ndarray) -> np.ndarray:
-    """Derivative of the score by the response: it is linear in it. ``g^{-1}' / V``."""
-    one = np.ones_like(eta)
-    return bound.log_density(one, one, eta)[1] - bound.log_density(0.0 * one, one, eta)[1]
-
-
-def _information(bound: Bound, eta: np.ndarray) -> np.ndarray:
-    """Expected information of ``eta`` per trial: minus the curvature at the mean."""
-    curvature = bound.log_density(bound.mean(eta), np.ones_like(eta), eta)[2]
-    return np.maximum(-curvature, 1e-280)
-
-
-def _link_of(bound: Bound, mean: np.ndarray) -> np.ndarray:
-    """``g(m)``, kept finite where the mean has reached the edge of its range."""
-    low, high = bound.link.mean_range.low, bound.link.mean_range.high
-    tiny = 1e-12
-    inside = np.clip(mean, tiny if low == 0 else None, 1 - tiny if high == 1 else None)
-    return bound.link.link(inside)
-
-
-def _regress(X: np.ndarray, weight: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Weighted regression of every row of ``z (draws, n)`` on ``X``; shape ``(draws, p)``."""
-    information = np.matmul(X.T, weight[:, :, None] * X)
-    right = (weight * z) @ X
-    return np.linalg.solve(information, right[:, :, None])[:, :, 0]
-
-
-def _working_family(family):
-    """The family whose quasi-likelihood GEE would use: the one without a dispersion of its own."""
-    if family.has_dispersion and not family.dispersion_is_scale:
-        return get_family("binomial" if family.has_trials else "poisson")
-    return family
 
 
 def _random_parameters(fit: Fit) -> int:
