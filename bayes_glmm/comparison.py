@@ -138,7 +138,7 @@ class Comparison:
                 tables = {label: fit.tidy() for label, fit in fits.items()}
                 if estimand == "population-averaged":
                     rows = self._averaged_rows(0.95)
-                    tables |= dict(list(rows.groupby("label", sort=False)))
+                    tables |= {str(k): t for k, t in rows.groupby("label", sort=False)}
                 blocks.append(f"{estimand} coefficients: estimate (SE)\n{_wide(tables)}")
         blocks += [f"{pair}." for pair in worst(self.agreement())]
         blocks += [f"{label} failed: {reason}" for label, reason in self.failures.items()]
@@ -190,7 +190,9 @@ def averaged_rows(fits: Mapping[str, Fit], level: float) -> pd.DataFrame:
             tables.append(table.assign(**names, interval_kind=kind))
     columns = ["label", "of", "how", "term", "estimate", "std_error", "conf_low", "conf_high"]
     empty = pd.DataFrame(columns=[*columns, "interval_kind"])
-    return pd.concat(tables, ignore_index=True)[list(empty)] if tables else empty
+    if not tables:
+        return empty
+    return pd.concat(tables, ignore_index=True).reindex(columns=empty.columns)
 
 
 def _wide(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -41,7 +41,7 @@ from ..methods import NotServedError
 from ..numerics.bind import Bound, bind_numpy
 from ..numerics.population_mean import population_mean
 from .nearest import nearest, score_per_mean, working_family
-from .rows import Rows, covariances, row_variances, slopes_of_variances
+from .rows import Rows, row_variances, slopes_of_variances
 
 CHUNK = 2_000_000  # draws times rows worked on at a time
 # (16 sqrt(3) / (15 pi))^2: the normal distribution nearest to the logistic
@@ -319,13 +319,9 @@ class PopulationAveraged:
         by_beta = by_eta[:, None] * rows.X
         if self._is_averaged:
             return by_beta
-        return np.hstack(
-            [
-                by_beta,
-                by_v[:, None]
-                * slopes_of_variances(self.fit.model.design.groups, self.components[0], rows.Z),
-            ]
-        )
+        groups = self.fit.model.design.groups
+        by_theta = slopes_of_variances(groups, self.components[0], rows.Z)
+        return np.hstack([by_beta, by_v[:, None] * by_theta])
 
     def _slopes_of_beta(self) -> np.ndarray:
         """Differentiate the averaged coefficients, shape ``(p, p + m)``.
