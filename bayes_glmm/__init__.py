@@ -26,6 +26,8 @@ _HOME = {
     "check_propriety": "propriety",
     "compare": "comparison",
     "anova": "frequentist.anova",
+    "qic": "frequentist.gee.criteria",
+    **dict.fromkeys(("wald_test", "score_test"), "frequentist.gee.hypotheses"),
     "boundary_test": "frequentist.inference",
     "rank_levels": "ranking",
     **dict.fromkeys(("plot_priors", "plot_implied", "plot_prior_predictive"), "report.prior_plots"),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from .messages import Message
 
@@ -160,6 +160,9 @@ class Fit:
         Whether ``beta`` is conditional on the random effects or population-averaged.
     converged, messages, seconds
         How it went.
+    df
+        Degrees of freedom of the t distribution that Wald limits of ``beta`` refer to; None is
+        the normal distribution.
     draws
         Posterior draws as a DataTree, for methods that have them.
     joint_cov
@@ -185,6 +188,7 @@ class Fit:
     converged: bool = True
     messages: tuple[Message, ...] = ()
     seconds: Seconds = Seconds()
+    df: float | None = None
     draws: Any = None
     joint_cov: np.ndarray | None = None
     diagnostics: pd.DataFrame | None = None
@@ -210,7 +214,20 @@ class Fit:
     @property
     def interval_kind(self) -> str:
         """What ``confint()`` gives by default."""
-        return "Wald" if self.draws is None else "equal-tailed posterior"
+        if self.draws is not None:
+            return "equal-tailed posterior"
+        kind = next(iter(self.vcovs), "model")
+        which = "" if kind == "model" else f", {kind}"
+        return f"Wald{which}" + ("" if self.df is None else f", t with {self.df:g} df")
+
+    def critical(self, level: float) -> float:
+        """Give the multiple of a standard error that a two-sided Wald interval extends.
+
+        NaN where the t distribution has no degrees of freedom.
+        """
+        if self.df is None:
+            return float(ndtri(0.5 + level / 2))
+        return float(stdtrit(self.df, 0.5 + level / 2)) if self.df > 0 else float("nan")
 
     def fixef(self) -> pd.Series:
         """Coefficients by term (posterior means for draws), link scale."""
@@ -361,7 +378,7 @@ class Fit:
         if method != "wald":
             have = "'wald', 'profile' or 'boot'" if self.draws is None else "'posterior' or 'wald'"
             raise ValueError(f"confint(method={method!r}) is not had by {self.label}: use {have}.")
-        half = ndtri(0.5 + level / 2) * self.se().to_numpy()
+        half = self.critical(level) * self.se().to_numpy()
         low, high = self.beta - half, self.beta + half
         if self.variance is not None:
             below, above = self.variance.interval(level)

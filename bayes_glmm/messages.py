@@ -121,15 +121,44 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
     ),
     "few-clusters": (
         "warning",
-        "There are only {clusters} clusters.",
-        "Robust standard errors are justified for many clusters and are too small with few.",
-        "Below about 40 clusters read them with caution, and compare with the mixed model.",
+        "There are only {clusters} clusters; the standard errors are of the {kind} covariance, "
+        "their reference is {reference}.",
+        "The robust covariance is an average over clusters: with few it is too small, and varies.",
+        "Below 40 clusters keep the Mancl-DeRouen covariance with its t distribution (the "
+        "default), and compare with the mixed model.",
+    ),
+    "clusters-fewer-than-coefficients": (
+        "warning",
+        "There are {clusters} clusters and {p} coefficients.",
+        "A robust covariance has no more rank than there are clusters: none of these "
+        "coefficients has a standard error to be trusted, and t has no degrees of freedom.",
+        "Use fewer coefficients, a finer cluster if it is independent, or a mixed model.",
+    ),
+    "cluster-decides-a-coefficient": (
+        "warning",
+        "The {kind} covariance does not exist: a cluster has a leverage of one.",
+        "One cluster alone determines a coefficient, such as that of a level which occurs in no "
+        "other, so that its residual is zero whatever its responses.",
+        "Merge that level or drop the column; vcov('robust') exists but takes that residual as "
+        "exact.",
+    ),
+    "long-clusters": (
+        "warning",
+        "The clusters are long for their number: {clusters} clusters of {size:.0f} rows on "
+        "average.",
+        "The robust covariance counts clusters, not rows: there are fewer of them than there are "
+        "dependences within each, and estimates of the working correlation rest on few "
+        "independent pieces.",
+        "Compare with the naive standard errors and with the mixed model, whose estimates use "
+        "every row under its stronger assumptions.",
     ),
     "working-correlation-not-positive-definite": (
         "warning",
-        "The estimated working correlation is not positive definite (alpha = {alpha:.3f}).",
+        "The estimated {corr} working correlation is not positive definite (alpha = {alpha}; least "
+        "eigenvalue {least:.3f}).",
         "The moment estimate lies outside the range a correlation of that form can have.",
-        "Use corr='independence', whose robust standard errors stay valid.",
+        "Use corr='independence', whose robust standard errors stay valid, or a form with fewer "
+        "parameters.",
     ),
     "divergences": (
         "warning",

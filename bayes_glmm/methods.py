@@ -7,7 +7,7 @@ imports none, so that naming a method costs nothing. Options are checked here, o
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from zlib import crc32
 
 import numpy as np
@@ -126,38 +126,108 @@ class PQL(Method):
 
 @dataclass(frozen=True)
 class GEE(Method):
-    """Generalized estimating equations (Liang & Zeger 1986): population-averaged coefficients.
+    r"""Generalized estimating equations (Liang & Zeger 1986): population-averaged coefficients.
 
     Parameters
     ----------
     corr
-        Working correlation within a cluster: "independence", "exchangeable" or "ar1".
+        Working correlation within a cluster: "independence", "exchangeable", "ar1",
+        "m-dependent" (one for each lag up to ``m``, zero beyond), "unstructured" (one for each
+        pair of waves), or a matrix: a fixed correlation, with a row for each wave; the index
+        of a DataFrame names the waves.
+        For binary responses also "log-odds": association by odds ratios of pairs, one for all
+        (Lipsitz, Laird & Harrington 1991; Liang, Zeger & Qaqish 1992), or "log-odds-lag": one
+        for each lag below ``m``, and one for all others.
     association
-        How the working correlation is estimated: "moment" (Liang & Zeger) or "equation"
-        (over all pairs, as geepack does).
+        How alpha is estimated. Correlations: "moment" (Liang & Zeger) or "equation" (over all
+        pairs, as geepack does). Log odds ratios: "moment" (products of pairs) or "alternating"
+        (logistic regression of each response on each other of its cluster; Carey, Zeger &
+        Diggle 1993).
     scale
-        Divisor of the Pearson statistic: "n-p", "n", or a fixed scale.
+        Divisor of the Pearson statistic: "n-p", "n", or a fixed scale. With odds ratios the
+        variance is known and the scale is 1.
+    cov
+        Default covariance of the coefficients; ``fit.vcov(kind)`` has all: "robust" (CR0),
+        "mancl-derouen", "kauermann-carroll" (both corrected for few clusters), "naive". "auto"
+        is "mancl-derouen" below 40 clusters and else "robust".
+    reference
+        Of intervals and tests: "normal", "t" with clusters less coefficients as degrees of
+        freedom (tests of several coefficients: F), or "auto": t below 40 clusters.
+    m
+        Lags of "m-dependent" (default 1) and classes of "log-odds-lag" (default 2).
+    waves
+        Times of the rows of a fixed ``corr``.
     cluster
         Grouping column; None is the only factor, or the outermost of a nested chain.
     time
-        Column that orders the rows of a cluster for "ar1"; None is row order.
+        Column that orders the rows of a cluster and says which waves are missing; None is row
+        order.
     """
 
     engine: ClassVar = "bayes_glmm.frequentist.gee:fit"
     name: ClassVar = "gee"
-    corr: Literal["independence", "exchangeable", "ar1"] = "exchangeable"
-    association: Literal["moment", "equation"] = "moment"
+    corr: Any = "exchangeable"
+    association: Literal["moment", "equation", "alternating"] = "moment"
     scale: Literal["n-p", "n"] | float = "n-p"
+    cov: Literal["auto", "robust", "mancl-derouen", "kauermann-carroll", "naive"] = "auto"
+    reference: Literal["auto", "normal", "t"] = "auto"
+    m: int | None = None
+    waves: tuple | None = None
     cluster: str | None = None
     time: str | None = None
 
     def __post_init__(self) -> None:
-        _choice("GEE", "corr", self.corr, ("independence", "exchangeable", "ar1"))
-        _choice("GEE", "association", self.association, ("moment", "equation"))
+        if isinstance(self.corr, str):
+            _choice("GEE", "corr", self.corr, GEE_CORR)
+        else:
+            corr, waves = _correlation(self.corr, self.waves)
+            object.__setattr__(self, "corr", corr)
+            object.__setattr__(self, "waves", waves)
+        self._check_pairing()
+        _choice("GEE", "cov", self.cov, GEE_COV)
+        _choice("GEE", "reference", self.reference, ("auto", "normal", "t"))
         if isinstance(self.scale, str):
             _choice("GEE", "scale", self.scale, ("n-p", "n"))
         elif not self.scale > 0:
             raise ValueError(f"GEE(scale={self.scale!r}) must be positive, 'n-p' or 'n'.")
+
+    def _check_pairing(self) -> None:
+        """Refuse options that do not go with ``corr``."""
+        odds = self.is_odds_ratio
+        _choice("GEE", "association", self.association, ("moment", "equation", "alternating"))
+        allowed = ("moment", "alternating") if odds else ("moment", "equation")
+        if self.association not in allowed:
+            raise ValueError(
+                f"GEE(corr={self.corr!r}, association={self.association!r}) do not go together: "
+                f"use association={' or '.join(map(repr, allowed))}."
+            )
+        if self.corr in ("m-dependent", "log-odds-lag"):
+            least = 1 if self.corr == "m-dependent" else 2
+            if self.m is None:
+                object.__setattr__(self, "m", least)
+            _at_least("GEE", "m", self.m, least)
+        elif self.m is not None:
+            raise ValueError(
+                f"GEE(m={self.m!r}) is an option of corr='m-dependent' or 'log-odds-lag', not of "
+                f"corr={self.corr_name!r}."
+            )
+        if self.waves is not None and isinstance(self.corr, str):
+            raise ValueError(
+                f"GEE(waves={self.waves!r}) names the rows of a fixed correlation matrix: give "
+                "corr=[[…]], or leave waves out."
+            )
+
+    @property
+    def is_odds_ratio(self) -> bool:
+        """Whether the association is one of odds ratios."""
+        return isinstance(self.corr, str) and self.corr.startswith("log-odds")
+
+    @property
+    def corr_name(self) -> str:
+        """The working correlation in words: a matrix is "fixed"."""
+        if not isinstance(self.corr, str):
+            return "fixed"
+        return f"{self.m}-dependent" if self.corr == "m-dependent" else self.corr
 
     @property
     def label(self) -> str:
@@ -165,10 +235,68 @@ class GEE(Method):
         extra = [
             f"{f.name}={getattr(self, f.name)}"
             for f in fields(self)
-            if f.name in ("association", "scale", "cluster", "time")
+            if f.name in ("association", "scale", "cov", "reference", "cluster", "time")
             and getattr(self, f.name) != f.default
         ]
-        return ", ".join(["GEE", self.corr, *extra])
+        if self.corr == "log-odds-lag" and self.m != 2:
+            extra.insert(0, f"m={self.m}")
+        return ", ".join(["GEE", self.corr_name, *extra])
+
+
+GEE_CORR = (
+    "independence",
+    "exchangeable",
+    "ar1",
+    "m-dependent",
+    "unstructured",
+    "log-odds",
+    "log-odds-lag",
+)
+GEE_COV = ("auto", "robust", "mancl-derouen", "kauermann-carroll", "naive")
+
+
+def _correlation(corr, waves) -> tuple[tuple[tuple[float, ...], ...], tuple | None]:
+    """Read a fixed correlation as tuples, with the times of its rows or None.
+
+    Raises
+    ------
+    ValueError
+        If it is no correlation matrix, is not positive definite, or its labels disagree.
+    """
+    if waves is None and hasattr(corr, "index") and hasattr(corr, "columns"):
+        if list(corr.index) != list(corr.columns):
+            raise ValueError("GEE(corr=frame) needs the same labels on rows and columns.")
+        waves = corr.index.tolist()
+    try:
+        matrix = np.asarray(corr, float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"GEE(corr={corr!r}) is neither a name nor a matrix of numbers: use "
+            f"{' or '.join(map(repr, GEE_CORR))}, or a correlation matrix."
+        ) from None
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
+        raise ValueError(
+            f"GEE(corr=…) got an array of shape {matrix.shape}, and a fixed correlation is a "
+            "square matrix of finite numbers."
+        )
+    if not (np.allclose(matrix, matrix.T, atol=1e-10) and np.allclose(np.diag(matrix), 1.0)):
+        raise ValueError(
+            "GEE(corr=…) got a matrix that is not symmetric with ones on its diagonal: give "
+            "correlations, not covariances."
+        )
+    least = float(np.linalg.eigvalsh(matrix)[0])
+    if least <= 1e-10:
+        raise ValueError(
+            "GEE(corr=…) got a matrix that is not positive definite (least eigenvalue "
+            f"{least:.2g}): no responses have such correlations; shrink those off the diagonal."
+        )
+    if waves is not None:
+        waves = tuple(waves)
+        if len(set(waves)) != len(waves) or len(waves) != len(matrix):
+            raise ValueError(
+                f"GEE(waves={waves!r}) must name the {len(matrix)} rows of corr, each once."
+            )
+    return tuple(map(tuple, matrix.tolist())), waves
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from .fit import Fit
 from .methods import NotServedError
@@ -105,7 +104,7 @@ def _plug_in(fit: Fit, X, offset, blocks, scale, level):
         se = np.full(len(eta), np.nan)
     else:
         se = np.sqrt(np.einsum("np,pq,nq->n", X, fit.vcov().to_numpy(), X))
-    half = ndtri(0.5 + level / 2) * se
+    half = fit.critical(level) * se
     if scale == "link":
         return eta, se, eta - half, eta + half
     mean, slope, *_ = fit.model.link.inverse(eta)

@@ -176,6 +176,7 @@ def _fit_out(fit: Fit, store: _Store) -> dict:
     variance, diagnostics = fit.variance, fit.diagnostics
     return {
         **{name: _plain(getattr(fit, name)) for name in plain},
+        "df": fit.df,
         "beta": store.put(fit.beta),
         "vcovs": {k: store.put(v) for k, v in fit.vcovs.items()},
         "variance": variance and [store.put(variance.estimate), store.put(variance.std_error)],
@@ -214,6 +215,7 @@ def _fit_in(text: dict, arrays, model: GLMM, method, draws) -> Fit:
         if diagnostics is None
         else _table_in(diagnostics).set_index(["effect", "group", "level", "term"]),
         details={k: _detail_in(v, arrays) for k, v in text["details"].items()},
+        df=text.get("df"),
         **{name: text[name] for name in plain},
     )
 

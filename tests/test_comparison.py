@@ -122,7 +122,7 @@ def test_methods_are_looked_up_by_name_with_a_hint():
     [
         (lambda: bg.ML(nodes=0), "integer of at least 1"),
         (lambda: bg.NUTS(chains=1), "integer of at least 2"),
-        (lambda: bg.GEE(corr="toeplitz"), "'independence' or 'exchangeable' or 'ar1'"),
+        (lambda: bg.GEE(corr="toeplitz"), "'independence' or 'exchangeable' or 'ar1' or"),
         (lambda: bg.GEE(scale=0.0), "must be positive"),
         (lambda: bg.NUTS(target_accept=1.0), "between 0.5 and 1"),
     ],

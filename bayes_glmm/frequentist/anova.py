@@ -1,4 +1,4 @@
-"""anova(): analysis of deviance and likelihood-ratio tests of nested models."""
+"""anova(): tests of nested models by likelihood ratios; of GEE by Wald and score statistics."""
 
 from itertools import pairwise
 from typing import cast
@@ -9,6 +9,7 @@ from scipy.stats import chi2
 
 from ..fit import Fit
 from ..progress import Progress
+from .gee.hypotheses import compare_nested
 from .nesting import Pair, bootstrap_p, effects_of, pair_of
 
 COLUMNS = ["label", "npar", "loglik", "aic", "statistic", "reference", "p_value", "df", "p_naive"]
@@ -22,12 +23,13 @@ def anova(
     workers: int | None = None,
     progress: Progress = False,
 ) -> pd.DataFrame:
-    r"""Compare nested models by likelihood ratios, each with the next smaller one.
+    r"""Compare nested models, each with the next smaller one: likelihood ratios, or GEE's tests.
 
     Parameters
     ----------
     *fits
-        At least two, by ML (the same nodes) or GLM, of the same data.
+        At least two, by ML (the same nodes) or GLM, of the same data; or all by GEE with the
+        same options.
     bootstrap
         Data sets simulated from the smaller model of each pair, both models refitted; 0 is
         none. ``p_boot = (1 + #{LR* >= LR}) / (1 + bootstrap)``.
@@ -46,6 +48,9 @@ def anova(
         of a test of fixed effects is a chi-square; of one variance with its ``q``
         covariances ``chi2(q) / 2 + chi2(q + 1) / 2``; of several variances a mixture with
         weights from the information at the null, by simulation where no closed form exists.
+        For GEE: ``label, npar, statistic, reference, p_value, df`` by Wald's statistic with the
+        larger fit's default covariance, ``score_statistic, score_p_value`` by the generalised
+        score test, and ``note``.
 
     Raises
     ------
@@ -53,6 +58,8 @@ def anova(
         If data, family, link or nodes differ, models are not nested, or a method has no
         likelihood.
     """
+    if fits and all(isinstance(fit, Fit) and fit.method.name == "gee" for fit in fits):
+        return equations_anova(fits, bootstrap)
     check(fits)
     ordered = sorted(fits, key=lambda f: (f.npar, len(effects_of(f))))
     labels = labelled(ordered)
@@ -72,6 +79,20 @@ def anova(
             rows[i] |= simulated(pair, statistic, bootstrap, of_ratios, workers, progress)
     extra = [*COLUMNS, "bic", "deviance", *(BOOTSTRAP if bootstrap else []), "note"]
     return pd.DataFrame(rows).reindex(columns=extra)
+
+
+def equations_anova(fits: tuple[Fit, ...], bootstrap: int) -> pd.DataFrame:
+    """Test nested estimating equations; they have no likelihood, so nothing to simulate from."""
+    at_least_two(fits)
+    if bootstrap:
+        raise ValueError(
+            f"anova(bootstrap={bootstrap}) got fits by GEE, which have no distribution to simulate "
+            "from: leave bootstrap out."
+        )
+    for other in fits[1:]:
+        same_data(fits[0], other)
+        same_family(fits[0], other)
+    return compare_nested(fits, labelled)
 
 
 def row(label: str, fit: Fit) -> dict:
@@ -150,13 +171,18 @@ def labelled(fits: list[Fit]) -> list[str]:
 # what may be compared
 
 
-def check(fits: tuple[Fit, ...]) -> None:
-    """Refuse fits whose likelihoods are not of one kind, or of different data."""
+def at_least_two(fits: tuple[Fit, ...]) -> None:
+    """Refuse a single fit."""
     if len(fits) < 2:
         raise ValueError(
             f"anova() got {len(fits)} fit{'s' * (len(fits) != 1)}: give at least two nested "
             "models, as in anova(fit0, fit1)."
         )
+
+
+def check(fits: tuple[Fit, ...]) -> None:
+    """Refuse fits whose likelihoods are not of one kind, or of different data."""
+    at_least_two(fits)
     for fit in fits:
         if not isinstance(fit, Fit):
             raise ValueError(f"anova() got a {type(fit).__name__}: give fits, as model.fit('ml').")
@@ -175,7 +201,7 @@ def check(fits: tuple[Fit, ...]) -> None:
 def instead(fit: Fit) -> str:
     """Name what else serves the method's question."""
     return {
-        "gee": ", or test coefficients by Wald statistics from vcov('robust')",
+        "gee": ", or both by GEE(), or test coefficients by Wald statistics, wald_test(fit, …)",
         "nuts": ", or read the posterior intervals",
     }.get(fit.method.name, "")
 

@@ -35,14 +35,25 @@ class ClusteredRows:
         Rows of the design in the arranged order, shape (n,).
     clusters
         The clusters of the arranged rows.
+    labels
+        The times that the waves 0, 1, 2, … stand for, where each has its own row in a
+        working correlation; else None.
     """
 
     name: str
     rows: np.ndarray
     clusters: Clusters
+    labels: tuple | None = None
 
 
-def arrange(design: Design, method: str, cluster: str | None, time: str | None, waves: bool):
+def arrange(
+    design: Design,
+    method: str,
+    cluster: str | None,
+    time: str | None,
+    waves: str,
+    labels: tuple | None = None,
+) -> ClusteredRows:
     """Sort rows by cluster, and by wave within it.
 
     Parameters
@@ -57,7 +68,11 @@ def arrange(design: Design, method: str, cluster: str | None, time: str | None, 
     time
         Column that orders the rows of a cluster; None is row order.
     waves
-        Whether lags matter, so that times must be integers and must not repeat in a cluster.
+        What times mean beyond order: nothing ("none"), lags, so that they must be integers
+        ("lags"), or rows of a correlation ("labels"). They must not repeat in a cluster unless
+        "none".
+    labels
+        For "labels": the times in the order of the rows; None is those of the data, sorted.
 
     Raises
     ------
@@ -67,14 +82,46 @@ def arrange(design: Design, method: str, cluster: str | None, time: str | None, 
         If a column is absent, has missing values, or cannot be read as clusters or times.
     """
     name, code = cluster_code(design, method, cluster)
-    wave = None if time is None else read_waves(design, method, time, waves)
+    if time is None and labels is not None:
+        raise DataError(
+            f"{method}(waves={labels!r}) names times, so {method}(time='column') must say where "
+            "they are."
+        )
+    wave = None if time is None else read_waves(design, method, time, waves == "lags")
+    if wave is not None and waves == "labels":
+        wave, labels = label_waves(design, method, str(time), wave, labels)
     rows = np.argsort(code, kind="stable") if wave is None else np.lexsort((wave, code))
     code = np.cumsum(np.diff(code[rows], prepend=code[rows[0]]) != 0)
-    if wave is None or not waves:
-        return ClusteredRows(name, rows, Clusters.from_labels(code))
+    if wave is None or waves == "none":
+        return ClusteredRows(name, rows, Clusters.from_labels(code), labels)
     clusters = Clusters.from_labels(code, wave[rows].astype(np.int64))
     refuse_repeated(design, clusters, rows, name, str(time))
-    return ClusteredRows(name, rows, clusters)
+    return ClusteredRows(name, rows, clusters, labels)
+
+
+def label_waves(
+    design: Design, method: str, time: str, value: np.ndarray, labels: tuple | None
+) -> tuple[np.ndarray, tuple]:
+    """Give each row the number of its time in a correlation, and the times in order.
+
+    Raises
+    ------
+    DataError
+        If a row's time is not among the labels.
+    """
+    dtype = column_of(design.frame, time).dtype
+    names = dtype.categories.tolist() if isinstance(dtype, pd.CategoricalDtype) else None
+    times, wave = np.unique(value, return_inverse=True)
+    found = tuple(t if names is None else names[int(t)] for t in times.tolist())
+    if labels is None:
+        return wave, found
+    strange = [t for t in found if t not in labels]
+    if strange:
+        raise DataError(
+            f"{method}(waves=…) names no row of the correlation for {time} = {strange[0]!r}: give "
+            f"one for each of {list(found)}."
+        )
+    return np.array([labels.index(t) for t in found])[wave], labels
 
 
 def cluster_code(design: Design, method: str, cluster: str | None) -> tuple[str, np.ndarray]:

@@ -12,6 +12,17 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
+class Pattern:
+    """Clusters with rows at the same waves.
+
+    ``rows`` are row numbers, shape ``(clusters, m)``; ``wave`` has shape ``(m,)``.
+    """
+
+    rows: np.ndarray
+    wave: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Clusters:
     """The clusters of sorted rows.
 
@@ -75,12 +86,42 @@ class Clusters:
         """Give each row its cluster's value: ``(…, K)`` to ``(…, n)``."""
         return np.repeat(totals, self.size, axis=-1)
 
-    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    @cached_property
+    def patterns(self) -> list[Pattern]:
+        """The distinct sets of waves, with their clusters."""
+        return self._alike(self.wave)
+
+    @cached_property
+    def lag_patterns(self) -> list[Pattern]:
+        """The distinct sets of waves since a cluster's first row, with their clusters."""
+        return self._alike(self.wave - self.spread(self.wave[self.start]))
+
+    @cached_property
+    def size_patterns(self) -> list[Pattern]:
+        """The distinct cluster sizes, with their clusters; waves count the rows."""
+        return self._alike(np.arange(len(self.of_row)) - self.spread(self.start))
+
+    def _alike(self, wave: np.ndarray) -> list[Pattern]:
+        found = []
+        for m in np.unique(self.size):
+            rows = self.start[self.size == m][:, None] + np.arange(m)
+            table = wave[rows]
+            if (table == table[0]).all():
+                found.append(Pattern(rows, table[0]))
+                continue
+            kinds, kind = np.unique(table, axis=0, return_inverse=True)
+            order = np.argsort(kind.ravel(), kind="stable")
+            ends = np.cumsum(np.bincount(kind.ravel()))[:-1]
+            found += map(Pattern, np.split(rows[order], ends), kinds)
+        return found
+
+    def pairs(self, furthest: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give every pair of rows of one cluster once, as ``(first, second)`` row numbers.
 
-        One block of pairs for each distance in row order, so the largest cluster, not the
-        number of clusters, sets the length of the loop.
+        One block of pairs for each distance in row order, up to ``furthest``, so the largest
+        cluster, not the number of clusters, sets the length of the loop.
         """
-        for distance in range(1, self.largest):
+        last = self.largest - 1 if furthest is None else min(furthest, self.largest - 1)
+        for distance in range(1, last + 1):
             first = np.flatnonzero(self.of_row[distance:] == self.of_row[:-distance])
             yield first, first + distance

@@ -1,13 +1,16 @@
 """GEE against gee::gee, geepack and statsmodels, and against dense algebra cluster by cluster."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayes_glmm as bg
 from bayes_glmm.families import FAMILIES, get_link
+from bayes_glmm.frequentist.gee.correlation import structure_of
 from bayes_glmm.numerics.quasi_likelihood import quasi_score
-from bayes_glmm.numerics.working_correlation import STRUCTURES
 
 # their dispersion is a factor of the variance, or there is none
 SERVED = [
@@ -18,7 +21,7 @@ SERVED = [
 ]
 
 EQUATION = {"association": "equation", "scale": "n"}
-CORR = {"ind": "independence", "exch": "exchangeable", "ar1": "ar1"}
+CORR = {"ind": "independence", "exch": "exchangeable", "ar1": "ar1", "unstr": "unstructured"}
 
 # dataset, grouping factor, family, time column of AR(1) (None: row order), reference ids
 SETS = [
@@ -26,9 +29,9 @@ SETS = [
     ("bacteria", "id", "bernoulli", None, "gee_ind gee_exch gee_ind_gee gee_exch_gee"),
     ("toenail", "patient_id", "bernoulli", None, "gee_ind gee_exch gee_ind_gee gee_exch_gee"),
     ("epil", "subject", "poisson", None,
-     "gee_ind gee_exch gee_ar1 gee_ind_gee gee_exch_gee gee_ar1_gee"),
+     "gee_ind gee_exch gee_ar1 gee_unstr gee_ind_gee gee_exch_gee gee_ar1_gee"),
     ("ohio", "id", "bernoulli", None,
-     "gee_ind gee_exch gee_ar1 gee_ind_gee gee_exch_gee gee_ar1_gee"),
+     "gee_ind gee_exch gee_ar1 gee_unstr gee_ind_gee gee_exch_gee gee_ar1_gee gee_unstr_gee"),
     ("dietox", "pig", "gaussian", "time",
      "gee_ind gee_exch gee_ar1 gee_cubic_ind gee_cubic_exch gee_cubic_ar1 "
      "gee_ind_gee gee_exch_gee"),
@@ -71,8 +74,8 @@ def test_reference(reference, dataset, group, family, time, identifier):
         assert fit.details["scale"] == pytest.approx(entry["gee"]["scale"], rel=tolerance)
     if corr != "independence":
         alpha = entry["gee"]["alpha"]
-        alpha = alpha if moment else alpha["alpha"]
-        assert fit.details["alpha"][0] == pytest.approx(alpha, rel=tolerance)
+        alpha = list(alpha.values()) if isinstance(alpha, dict) else [alpha]
+        np.testing.assert_allclose(fit.details["alpha"], alpha, rtol=tolerance)
 
 
 def test_ar1_by_moments_with_unequal_clusters():
@@ -92,11 +95,44 @@ def test_ar1_by_moments_with_unequal_clusters():
     )
 
 
-def random_frame(family, rng, clusters=60):
+MORE = [
+    ("ohio_m_dependent", "ohio", "id", "bernoulli", "resp ~ age * smoke", {"m": 2}),
+    ("bacteria_m_dependent", "bacteria", "id", "bernoulli", "y01 ~ trt + week_gt2", {"m": 1}),
+    ("ohio_unstructured", "ohio", "id", "bernoulli", "resp ~ age * smoke", {}),
+    ("ohio_fixed", "ohio", "id", "bernoulli", "resp ~ age * smoke", {}),
+    ("epil_fixed", "epil", "subject", "poisson", "y ~ log_base4 + trt + log_age + v4", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def peers():
+    return json.loads((Path(__file__).parents[1] / "reference" / "gee.json").read_text())
+
+
+@pytest.mark.parametrize(("key", "dataset", "group", "family", "formula", "options"), MORE)
+def test_other_structures_by_moments(peers, key, dataset, group, family, formula, options):
+    entry = peers["moments"][key]
+    corr = key.split("_", 1)[1].replace("_", "-")
+    corr = entry["correlation"] if corr == "fixed" else corr
+    model = bg.GLMM(f"{formula} + (1 | {group})", bg.load_dataset(dataset), family=family)
+    fit = model.fit(bg.GEE(corr, **options))
+    # gee::gee was run to 1e-10 and printed with 12 digits
+    np.testing.assert_allclose(fit.beta, list(entry["beta"].values()), rtol=1e-7)
+    np.testing.assert_allclose(fit.se("robust"), entry["se"], rtol=1e-7)
+    np.testing.assert_allclose(fit.se("naive"), entry["naive"], rtol=1e-7)
+    assert fit.details["scale"] == pytest.approx(entry["scale"], rel=1e-7)
+    if "m" in options:
+        found = fit.details["alpha"]
+        np.testing.assert_allclose(found, entry["correlation"][0][1 : 1 + options["m"]], rtol=1e-7)
+    else:
+        np.testing.assert_allclose(fit.details["correlation"], entry["correlation"], rtol=1e-7)
+
+
+def random_frame(family, rng, clusters=60, waves=9):
     """Unequal clusters in random row order with missing waves, an offset, and text labels."""
-    size = rng.integers(1, 7, clusters)
+    size = rng.integers(1, min(waves, 6) + 1, clusters)
     code = np.repeat(np.arange(clusters), size)
-    wave = np.concatenate([np.sort(rng.choice(9, m, replace=False)) for m in size])
+    wave = np.concatenate([np.sort(rng.choice(waves, m, replace=False)) for m in size])
     x, shift = rng.normal(size=(2, len(code)))
     effect = 0.6 * rng.normal(size=clusters)[code]
     trials = rng.integers(2, 9, len(code)).astype(float)
@@ -120,7 +156,7 @@ def model_of(family, link, frame):
 def dense_equations(model, fit, frame):
     """Estimating function, robust and naive covariance with one dense matrix per cluster."""
     beta, alpha = fit.beta, fit.details["alpha"]
-    structure = STRUCTURES[fit.method.corr]
+    structure = structure_of(fit.method)
     link, family = model.link, model.family
     total, bread, meat = np.zeros(2), np.zeros((2, 2)), np.zeros((2, 2))
     for _, rows in frame.groupby("g"):
@@ -139,19 +175,37 @@ def dense_equations(model, fit, frame):
 
 
 @pytest.mark.parametrize("association", ["moment", "equation"])
-@pytest.mark.parametrize("corr", STRUCTURES)
+@pytest.mark.parametrize("corr", ["independence", "exchangeable", "ar1"])
 @pytest.mark.parametrize(
     ("family", "link"),
     SERVED,
     ids=str,
 )
 def test_every_family_and_link_against_dense_algebra(family, link, corr, association):
+    against_dense_algebra(family, link, bg.GEE(corr, association=association, time="wave"), 60, 9)
+
+
+FIXED = 0.5 ** np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+
+
+@pytest.mark.parametrize("association", ["moment", "equation"])
+@pytest.mark.parametrize(
+    ("corr", "m"), [("m-dependent", 2), ("unstructured", None), (FIXED, None)], ids=str
+)
+@pytest.mark.parametrize("name", ["gaussian", "binomial", "poisson", "gamma"])
+def test_patterned_structures_against_dense_algebra(name, corr, m, association):
+    family = FAMILIES[name]
+    method = bg.GEE(corr, association=association, time="wave", m=m)
+    against_dense_algebra(family, get_link(family.default_link, family), method, 150, 5)
+
+
+def against_dense_algebra(family, link, method, clusters, waves):
     rng = np.random.default_rng(7)
-    frame = random_frame(family, rng)
+    frame = random_frame(family, rng, clusters, waves)
     if link.name == "log":
         frame["y"] = np.abs(frame["y"]) + (0.05 if family.name == "gaussian" else 0)
     model = model_of(family, link, frame)
-    fit = model.fit(bg.GEE(corr=corr, association=association, time="wave"))
+    fit = model.fit(method)
     assert fit.converged
     total, robust, naive = dense_equations(model, fit, frame)
     # the last step was below 1e-8 naive standard errors
@@ -250,9 +304,10 @@ def test_few_clusters_are_said():
         family="binomial",
     ).fit("gee")
     (note,) = [m for m in fit.messages if m.code == "few-clusters"]
-    assert "15 clusters" in note.happened
+    assert "15 clusters" in note.happened and "t with 11 df" in note.happened
     assert fit.details["max_size"] == 4 and fit.details["iterations"] > 1
-    assert list(fit.vcovs) == ["robust", "naive"]
+    assert list(fit.vcovs) == ["mancl-derouen", "robust", "kauermann-carroll", "naive"]
+    assert fit.interval_kind == "Wald, mancl-derouen, t with 11 df"
 
 
 def test_correlation_out_of_range_is_a_value_with_a_message():
@@ -282,6 +337,103 @@ def test_units_of_a_gaussian_response_do_not_matter():
     np.testing.assert_allclose(large.se(), 1e9 * small.se(), rtol=1e-9)
 
 
+def test_missing_waves_are_seen_in_the_time_column(epil):
+    """A fixed correlation takes the rows of the waves that are there, by their labels."""
+    epil["visit"] = 10 * epil["period"] - 5
+    rng = np.random.default_rng(3)
+    thin = epil[rng.random(len(epil)) < 0.7]
+    labels = [5, 15, 25, 35]
+    matrix = pd.DataFrame(FIXED[:4, :4] + 0.1 * (1 - np.eye(4)), labels, labels)
+    model = bg.GLMM("y ~ trt + period + (1 | subject)", thin, family="poisson")
+    fit = model.fit(bg.GEE(matrix, time="visit"))
+    again = model.fit(bg.GEE(matrix.to_numpy(), time="visit"))
+    np.testing.assert_array_equal(again.beta, fit.beta)
+    turned = matrix.loc[labels[::-1], labels[::-1]]
+    other = model.fit(bg.GEE(turned, time="visit"))
+    np.testing.assert_allclose(other.beta, fit.beta, rtol=1e-10)
+    assert fit.method.label == "GEE, fixed, time=visit"
+
+
+def test_a_fixed_correlation_takes_names_of_categories():
+    cbpp = bg.load_dataset("cbpp")
+    model = bg.GLMM(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp, family="binomial"
+    )
+    names = cbpp["period"].cat.categories
+    matrix = pd.DataFrame(FIXED[:4, :4], names, names)
+    fit = model.fit(bg.GEE(matrix, time="period"))
+    other = model.fit(bg.GEE(FIXED[:4, :4], time="period"))
+    np.testing.assert_array_equal(fit.beta, other.beta)
+    assert fit.method == bg.GEE(FIXED[:4, :4].tolist(), waves=tuple(names), time="period")
+
+
+def test_indefinite_unstructured_estimates_are_said():
+    # waves 0 and 1 agree, 1 and 2 agree, 0 and 2 differ: no three variables are like that
+    pairs = [
+        ((0, 1), (1, 1)),
+        ((0, 1), (0, 0)),
+        ((1, 2), (1, 1)),
+        ((1, 2), (0, 0)),
+        ((0, 2), (1, 0)),
+        ((0, 2), (0, 1)),
+        ((0, 1, 2), (1, 1, 0)),
+        ((0, 1, 2), (0, 0, 1)),
+    ]
+    rows = [(g, w, y) for g, (ws, ys) in enumerate(pairs * 6) for w, y in zip(ws, ys, strict=True)]
+    frame = pd.DataFrame(rows, columns=["g", "w", "y"])
+    model = bg.GLMM("y ~ 1 + (1 | g)", frame, family="bernoulli")
+    fit = model.fit(bg.GEE("unstructured", time="w"))
+    (note,) = [m for m in fit.messages if m.code == "working-correlation-not-positive-definite"]
+    assert "unstructured" in note.happened and "fewer parameters" in note.remedy
+
+
+def test_long_clusters_are_said():
+    milk = bg.load_dataset("milk").query("cow in ('B01', 'B02', 'B03', 'B04', 'B05')")
+    fit = bg.GLMM("protein ~ time + (1 | cow)", milk, family="gaussian").fit("gee")
+    (note,) = [m for m in fit.messages if m.code == "long-clusters"]
+    assert "5 clusters of" in note.happened
+
+
+OPTIONS = [
+    ({"corr": "toeplitz"}, "not an option: use 'independence' or"),
+    ({"corr": [[1, 0.9, 0], [0.9, 1, 0.9], [0, 0.9, 1]]}, "not positive definite.*shrink"),
+    ({"corr": [[2, 0], [0, 2]]}, "ones on its diagonal"),
+    ({"corr": [[1, 0]]}, "shape \\(1, 2\\)"),
+    ({"corr": 3.0}, "square matrix"),
+    ({"corr": object()}, "neither a name nor a matrix"),
+    ({"corr": [[1, 0], [0, 1]], "waves": (1, 1)}, "each once"),
+    ({"waves": (1, 2)}, "rows of a fixed correlation"),
+    ({"m": 2}, "option of corr='m-dependent'"),
+    ({"corr": "m-dependent", "m": 0}, "at least 1"),
+    ({"cov": "hc3"}, "'mancl-derouen'"),
+    ({"reference": "f"}, "'normal' or 't'"),
+    ({"association": "alternating"}, "do not go together"),
+    ({"corr": "log-odds", "association": "equation"}, "do not go together.*'alternating'"),
+]
+
+
+@pytest.mark.parametrize(("options", "match"), OPTIONS)
+def test_options_are_checked(options, match):
+    with pytest.raises(ValueError, match=match):
+        bg.GEE(**options)
+
+
+def test_labels_of_a_frame_must_agree():
+    frame = pd.DataFrame(np.eye(2), ["a", "b"], ["b", "a"])
+    with pytest.raises(ValueError, match="same labels"):
+        bg.GEE(frame)
+
+
+def test_a_fixed_correlation_survives_saving(epil, tmp_path):
+    model = bg.GLMM("y ~ trt + (1 | subject)", epil, family="poisson")
+    fit = model.fit(bg.GEE(FIXED[:4, :4], time="period", cov="kauermann-carroll", reference="t"))
+    again = bg.load_fit(fit.save(tmp_path / "fit"))
+    assert again.method == fit.method and again.interval_kind == fit.interval_kind
+    assert again.df == 57
+    np.testing.assert_array_equal(again.vcov("mancl-derouen"), fit.vcov("mancl-derouen"))
+    pd.testing.assert_frame_equal(again.confint(), fit.confint())
+
+
 REFUSALS = [
     ("y ~ trt", {}, r"without a grouping factor.*GEE\(cluster='column'\)"),
     ("y ~ trt + (1 | subject) + (1 | period)", {}, r"'subject' and 'period' are crossed.*cluster="),
@@ -294,6 +446,13 @@ REFUSALS = [
     ("y ~ trt + (1 | subject)", {"time": "decade", "corr": "ar1"}, "0 pairs of rows one wave"),
     ("y ~ trt + (1 | subject)", {"cluster": "obs"}, "0 pairs of rows within a cluster"),
     ("y ~ trt + (1 | subject)", {"cluster": "holes"}, "holes 1"),
+    ("y ~ trt + (1 | subject)", {"corr": "m-dependent", "m": 4}, "0 pairs of rows 4 waves apart"),
+    ("y ~ trt + (1 | subject)", {"corr": "unstructured", "time": "when0"}, "0 clusters with both"),
+    ("y ~ trt + (1 | subject)", {"corr": np.eye(3)}, "3 by 3 correlation.*4 rows"),
+    ("y ~ trt + (1 | subject)", {"corr": np.eye(3), "time": "period"}, "column has 4 values"),
+    ("y ~ trt + (1 | subject)", {"corr": np.eye(4), "waves": (1, 2, 3, 5), "time": "period"},
+     "no row of the correlation for period = 4"),
+    ("y ~ trt + (1 | subject)", {"corr": np.eye(2), "waves": (1, 2)}, "must say where they are"),
 ]  # fmt: skip
 
 
@@ -301,6 +460,7 @@ REFUSALS = [
 def test_refusals(epil, formula, options, match):
     epil["words"] = [f"t{t}" for t in epil["period"]]
     epil["decade"] = 10 * epil["period"]
+    epil["when0"] = epil["subject"].astype(int) + epil["period"]
     epil["holes"] = epil["subject"].astype("Int64").mask(epil["obs"].astype(int) == 3)
     with pytest.raises(ValueError, match=match):
         bg.GLMM(formula, epil, family="poisson").fit(bg.GEE(**options))

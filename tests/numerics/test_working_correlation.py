@@ -5,16 +5,27 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from bayes_glmm.numerics.clusters import Clusters
-from bayes_glmm.numerics.working_correlation import STRUCTURES, WorkingCorrelation
+from bayes_glmm.numerics.working_correlation import (
+    AR1,
+    STRUCTURES,
+    Exchangeable,
+    Fixed,
+    Independence,
+    MDependent,
+    Unstructured,
+    WorkingCorrelation,
+)
+
+WAVES = 12  # of the clusters below
 
 SIZES = [1, 4, 2, 7, 3, 1]
 
 
 @pytest.fixture
 def clusters():
-    """Unequal clusters with missing waves, negative waves among them."""
+    """Unequal clusters with missing waves."""
     rng = np.random.default_rng(3)
-    waves = [np.sort(rng.choice(np.arange(-3, 9), m, replace=False)) for m in SIZES]
+    waves = [np.sort(rng.choice(WAVES, m, replace=False)) for m in SIZES]
     return Clusters.from_labels(np.repeat(np.arange(len(SIZES)), SIZES), np.concatenate(waves))
 
 
@@ -31,15 +42,34 @@ def all_pairs(clusters):
     ]
 
 
+def leaves(kind):
+    """Classes below a class that have none below themselves."""
+    below = kind.__subclasses__()
+    return {kind} if not below else set().union(*map(leaves, below))
+
+
 def test_registry_holds_every_structure():
-    assert set(STRUCTURES.values()) == set(WorkingCorrelation.__subclasses__())
+    assert set(STRUCTURES.values()) == leaves(WorkingCorrelation)
 
 
-@pytest.mark.parametrize("alpha", [-0.12, 0.0, 0.45, 0.95])
-@pytest.mark.parametrize("name", STRUCTURES)
-def test_solve_is_the_dense_inverse(name, alpha, clusters):
-    structure = STRUCTURES[name]
-    alpha = np.full(structure.n_parameters, alpha)
+def decaying(size, rate=0.6):
+    """Write out a positive definite matrix with one value for each lag."""
+    return rate ** np.abs(np.subtract.outer(np.arange(size), np.arange(size)) / 2)
+
+
+EXAMPLES = [
+    (Independence(), []),
+    *[(kind, [alpha]) for kind in (Exchangeable(), AR1()) for alpha in (-0.12, 0.0, 0.45, 0.95)],
+    (MDependent(1), [0.4]),
+    (MDependent(3), [0.3, -0.1, 0.1]),
+    (Unstructured(), decaying(WAVES)[np.triu_indices(WAVES, 1)]),
+    (Fixed(tuple(map(tuple, decaying(WAVES, 0.8)))), []),
+]
+
+
+@pytest.mark.parametrize(("structure", "alpha"), EXAMPLES, ids=lambda x: getattr(x, "name", ""))
+def test_solve_is_the_dense_inverse(structure, alpha, clusters):
+    alpha = np.array(alpha, float)
     rows = np.random.default_rng(1).normal(size=(3, sum(SIZES)))
     dense = np.concatenate(
         [
@@ -52,16 +82,97 @@ def test_solve_is_the_dense_inverse(name, alpha, clusters):
     np.testing.assert_allclose(structure.solve(alpha, rows, clusters), dense, rtol=0, atol=1e-12)
 
 
+def test_solve_is_the_dense_inverse_where_all_clusters_are_alike():
+    clusters = Clusters.from_labels(np.repeat(np.arange(5), 4))
+    alpha, rows = np.array([0.5, 0.2]), np.random.default_rng(2).normal(size=(3, 20))
+    dense = np.linalg.inv(np.kron(np.eye(5), MDependent(2).matrix(alpha, np.arange(4))))
+    found = MDependent(2).solve(alpha, rows, clusters)
+    np.testing.assert_allclose(found, rows @ dense, rtol=0, atol=1e-12)
+
+
+def test_a_singular_matrix_gives_nan():
+    clusters = Clusters.from_labels(np.array([0, 0, 1, 1]))
+    assert np.isnan(MDependent(1).solve(np.array([1.0]), np.ones((1, 4)), clusters)).all()
+
+
 @pytest.mark.parametrize("alpha", [-0.9, -0.2, -0.16, 0.3, 0.99, 1.1])
-@pytest.mark.parametrize("name", ["exchangeable", "ar1"])
-def test_positive_definite_as_the_eigenvalues_say(name, alpha):
-    structure, clusters = STRUCTURES[name], Clusters.from_labels(np.repeat([0, 1], [2, 7]))
+@pytest.mark.parametrize("kind", [Exchangeable, AR1, MDependent])
+def test_positive_definite_as_the_eigenvalues_say(kind, alpha):
+    structure, clusters = kind(), Clusters.from_labels(np.repeat([0, 1], [2, 7]))
     alpha = np.array([alpha])
     least = min(
         np.linalg.eigvalsh(structure.matrix(alpha, clusters.wave[at]))[0]
         for at in by_cluster(clusters)
     )
     assert structure.is_positive_definite(alpha, clusters) == (least > 0)
+    if least > 0:
+        assert structure.least_eigenvalue(alpha, clusters) == pytest.approx(least, rel=1e-10)
+
+
+def test_only_patterns_that_occur_must_be_positive_definite():
+    # waves 0 and 2 never meet 1: the matrix of all three has a negative eigenvalue
+    clusters = Clusters(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2]))
+    alpha = np.array([0.9, -0.9, 0.9])
+    assert np.linalg.eigvalsh(Unstructured().matrix(alpha, np.arange(3)))[0] < 0
+    assert Unstructured().least_eigenvalue(alpha, clusters) == pytest.approx(0.1)
+
+
+def products_of(clusters, r, weight, chosen):
+    """Mean over clusters of a cluster's mean product, and the weighted mean over all pairs."""
+    means, total, pairs = [], 0.0, 0.0
+    for at in by_cluster(clusters):
+        mine = [(j, k) for j, k in all_pairs(clusters) if at.start <= j < at.stop and chosen(j, k)]
+        if mine:
+            means.append(np.mean([r[j] * r[k] for j, k in mine]))
+        total += sum(weight[j] * weight[k] * r[j] * r[k] for j, k in mine)
+        pairs += sum(weight[j] * weight[k] for j, k in mine)
+    return np.mean(means), total / pairs
+
+
+def test_m_dependent_estimators_average_by_lag(clusters):
+    rng = np.random.default_rng(7)
+    r, weight = rng.normal(size=(2, sum(SIZES)))
+    weight = np.abs(weight)
+    square = np.mean([np.mean(r[at] ** 2) for at in by_cluster(clusters)])
+    for lag in (1, 2, 3):
+        moment, equation = products_of(
+            clusters, r, weight, lambda j, k, lag=lag: clusters.wave[k] - clusters.wave[j] == lag
+        )
+        found = MDependent(3).moment(r, 9.0, 9, clusters)[lag - 1]
+        assert found == pytest.approx(moment / square, rel=1e-12)
+        found = MDependent(3).equation(r, weight, clusters)[lag - 1]
+        assert found == pytest.approx(equation, rel=1e-12)
+    informed = MDependent(3).informed(clusters)
+    lags = [clusters.wave[k] - clusters.wave[j] for j, k in all_pairs(clusters)]
+    assert informed.tolist() == [lags.count(lag) for lag in (1, 2, 3)]
+
+
+def test_one_dependent_moments_are_those_of_ar1(clusters):
+    r = np.random.default_rng(8).normal(size=sum(SIZES))
+    one, other = (kind.moment(r, 1.0, 0, clusters) for kind in (MDependent(1), AR1()))
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_unstructured_estimators_average_by_pair_of_waves():
+    rng = np.random.default_rng(9)
+    waves = [np.sort(rng.choice(4, m, replace=False)) for m in rng.integers(1, 5, 30)]
+    code = np.repeat(np.arange(30), [len(w) for w in waves])
+    clusters = Clusters.from_labels(code, np.concatenate(waves))
+    r, weight = rng.normal(size=(2, len(code)))
+    weight = np.abs(weight)
+    square = np.mean([np.mean(r[at] ** 2) for at in by_cluster(clusters)])
+    moment = Unstructured().moment(r, 9.0, 9, clusters)
+    equation = Unstructured().equation(r, weight, clusters)
+    assert Unstructured().count(clusters) == len(moment) == 6
+    for place, (a, b) in enumerate(zip(*np.triu_indices(4, 1), strict=True)):
+        one, other = products_of(
+            clusters, r, weight, lambda j, k, ab=(a, b): (clusters.wave[j], clusters.wave[k]) == ab
+        )
+        assert moment[place] == pytest.approx(one / square, rel=1e-12)
+        assert equation[place] == pytest.approx(other, rel=1e-12)
+    full = Unstructured().matrix(moment, np.arange(4))
+    np.testing.assert_array_equal(full, full.T)
+    np.testing.assert_array_equal(full[np.triu_indices(4, 1)], moment)
 
 
 def test_exchangeable_estimators_are_sums_over_pairs(clusters):
@@ -69,7 +180,7 @@ def test_exchangeable_estimators_are_sums_over_pairs(clusters):
     r, weight = rng.normal(size=(2, sum(SIZES)))
     weight = np.abs(weight)
     pairs = all_pairs(clusters)
-    structure = STRUCTURES["exchangeable"]
+    structure = Exchangeable()
     moment = sum(r[j] * r[k] for j, k in pairs) / (1.3 * (len(pairs) - 2))
     assert structure.moment(r, 1.3, 2, clusters)[0] == pytest.approx(moment, rel=1e-12)
     weighted = sum(weight[j] * weight[k] * r[j] * r[k] for j, k in pairs)
@@ -92,7 +203,7 @@ def test_ar1_equation_is_least_squares_over_pairs(clusters):
         key=lambda found: found.fun,
     )  # fmt: skip
     # minimising a function finds its argument to the square root of rounding
-    assert STRUCTURES["ar1"].equation(u, weight, clusters)[0] == pytest.approx(best.x, abs=1e-6)
+    assert AR1().equation(u, weight, clusters)[0] == pytest.approx(best.x, abs=1e-6)
 
 
 def test_ar1_moment_averages_lag_one_products_by_cluster(clusters):
@@ -103,7 +214,7 @@ def test_ar1_moment_averages_lag_one_products_by_cluster(clusters):
         if adjacent.any():
             products.append(np.mean((r[at][1:] * r[at][:-1])[adjacent]))
         squares.append(np.mean(r[at] ** 2))
-    found = STRUCTURES["ar1"].moment(r, 9.0, 9, clusters)[0]
+    found = AR1().moment(r, 9.0, 9, clusters)[0]
     assert found == pytest.approx(np.mean(products) / np.mean(squares), rel=1e-12)
 
 
