@@ -90,7 +90,7 @@ def _diagnostics(model) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def comparison(model):
     """NUTS, ML, PQL, GEE and a method that failed."""
-    note = message("few-clusters", clusters=8)
+    note = message("few-clusters", clusters=8, kind="robust", reference="t with 6 df")
     gee = Fit(model, bg.GEE(), 0.9 * BETA, {"robust": VCOV}, estimand="population-averaged")
     found = bg.compare(
         [

@@ -208,7 +208,7 @@ def test_every_fit_is_named_among_the_messages(cbpp):
     (bullets,) = messages(cbpp)
     items = [said(item) for item in bullets.items]
     (gee,) = [i for i in items if "few-clusters" in i]
-    assert gee.startswith("GEE, exchangeable few-clusters (warning): There are only 15 clusters.")
+    assert gee.startswith("GEE, exchangeable few-clusters (warning): There are only 15 clusters;")
     assert "Why:" in gee and "What to try:" in gee
     assert items[-1] == "ML and Laplace: nothing to report."
 

@@ -78,7 +78,8 @@ def _notes(material: Material):
             "GEE",
             "GEE",
             "models the mean over the population, treats correlation as a nuisance, and takes "
-            "robust standard errors, which need many clusters (about 40 or more).",
+            "robust standard errors, which need many clusters (with fewer than 40: corrected, "
+            "with a t distribution).",
         ),
         (
             "GLM",
