@@ -33,7 +33,18 @@ _HOME = {
     **dict.fromkeys(("plot_priors", "plot_implied", "plot_prior_predictive"), "report.prior_plots"),
     **dict.fromkeys(("icc", "median_ratio"), "estimands"),
     **dict.fromkeys(
-        ("GLM", "ML", "PQL", "GEE", "NUTS", "Integrated", "Method", "NotServedError"), "methods"
+        (
+            "GLM",
+            "ML",
+            "PQL",
+            "GEE",
+            "ConditionalLogit",
+            "NUTS",
+            "Integrated",
+            "Method",
+            "NotServedError",
+        ),
+        "methods",
     ),
     **dict.fromkeys(("Fit", "Message"), "fit"),
     **dict.fromkeys(

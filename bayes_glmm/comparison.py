@@ -200,7 +200,7 @@ def _wide(tables: Mapping[str, pd.DataFrame]) -> str:
     for label, table in tables.items():
         keys = pd.MultiIndex.from_arrays([table["group"], table["term"]])
         cells = [
-            f"{e:.3f} ({s:.3f})" if s == s else f"{e:.3f}"
+            "" if e != e else f"{e:.3f} ({s:.3f})" if s == s else f"{e:.3f}"
             for e, s in zip(table["estimate"], table["std_error"], strict=True)
         ]
         columns[label] = pd.Series(cells, keys)

@@ -144,7 +144,7 @@ class Fit:
     model, method
         What was fitted, and how.
     beta
-        Coefficients, shape ``(p,)``, link scale.
+        Coefficients, shape ``(p,)``, link scale; NaN where the method estimates none.
     vcovs
         Covariance matrices of ``beta`` by kind; the first is the default.
     variance
@@ -153,7 +153,7 @@ class Fit:
         Group effects by group.
     loglik, loglik_kind
         Log-likelihood with all constants and how it was computed ("quadrature", "Laplace",
-        "exact"), or None where the method has none.
+        "exact", "conditional"), or None where the method has none.
     npar
         Parameters counted by AIC.
     estimand
@@ -206,8 +206,11 @@ class Fit:
 
     @property
     def aic(self) -> float | None:
-        """``2 npar - 2 loglik``, or None where there is no log-likelihood."""
-        if self.loglik is None or self.npar is None:
+        """``2 npar - 2 loglik``, or None where there is no log-likelihood of the data.
+
+        A conditional log-likelihood is of other data, the responses given the clusters' totals.
+        """
+        if self.loglik is None or self.npar is None or self.loglik_kind == "conditional":
             return None
         return 2 * self.npar - 2 * self.loglik
 
@@ -496,7 +499,8 @@ class Fit:
         """Show the model in one line, then the tidy table."""
         head = f"{self.label} of {self.model.formula} ({self.estimand})"
         if self.loglik is not None:
-            head += f"\nlog-likelihood {self.loglik:.4f} ({self.loglik_kind}), AIC {self.aic:.2f}"
+            aic = "" if self.aic is None else f", AIC {self.aic:.2f}"
+            head += f"\nlog-likelihood {self.loglik:.4f} ({self.loglik_kind}){aic}"
         notes = "".join(f"\n{m}" for m in self.messages)
         return f"{head}\n{self.tidy().to_string(index=False)}{notes}"
 

@@ -160,6 +160,20 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "Use corr='independence', whose robust standard errors stay valid, or a form with fewer "
         "parameters.",
     ),
+    "not-estimated": (
+        "note",
+        "{method} does not estimate {terms}.",
+        "What is constant within the levels of {group} drops out with the levels' intercepts.",
+        "Read it from a fit of the mixed model, which takes the levels' effects as unrelated to "
+        "the columns.",
+    ),
+    "clusters-without-variation": (
+        "note",
+        "{dropped} of {total} levels of {group}, with {rows} of {all_rows} trials, drop out.",
+        "Their responses are all alike, which says nothing about effects within a level.",
+        "What is left may be a small part of the data: look at the standard errors beside those of "
+        "the mixed model.",
+    ),
     "divergences": (
         "warning",
         "{count} of {total} transitions diverged.",

@@ -378,9 +378,33 @@ class Integrated(Method):
             )
 
 
-SHORTHAND = {m.name: m for m in (GLM(), ML(), PQL(), GEE(), NUTS(), Integrated())} | {
-    "laplace": ML(nodes=1)
-}
+@dataclass(frozen=True)
+class ConditionalLogit(Method):
+    """Conditional logistic regression: the likelihood given every cluster's number of successes.
+
+    Binary data with link logit. Each cluster has an intercept of its own that drops out,
+    whatever its distribution and however it goes with the columns; so do the columns that are
+    constant within clusters, and the clusters whose responses are all alike.
+
+    Parameters
+    ----------
+    cluster
+        Grouping column; None is the only factor, or the innermost of a nested chain.
+    """
+
+    engine: ClassVar = "bayes_glmm.frequentist.conditional_logit:fit"
+    name: ClassVar = "conditional_logit"
+    cluster: str | None = None
+
+    @property
+    def label(self) -> str:
+        """``conditional logit``, with the cluster where it is named."""
+        return "conditional logit" + (f", cluster={self.cluster}" if self.cluster else "")
+
+
+SHORTHAND = {
+    m.name: m for m in (GLM(), ML(), PQL(), GEE(), ConditionalLogit(), NUTS(), Integrated())
+} | {"laplace": ML(nodes=1)}
 
 
 def get_method(method: str | Method) -> Method:

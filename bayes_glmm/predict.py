@@ -53,6 +53,8 @@ def predict(
     ------
     ValueError
         If an option is unknown, a column is missing, or a level is unseen under "raise".
+    NotServedError
+        If the method does not estimate every coefficient.
     """
     effects = effects or ("conditional" if fit.effects else "zero")
     _check_options(fit, scale, effects)
@@ -63,7 +65,24 @@ def predict(
     return pd.DataFrame(dict(zip(names, columns, strict=True)), index=index)
 
 
+def refuse_missing(fit: Fit, verb: str) -> None:
+    """Refuse a fit without some of the coefficients.
+
+    Raises
+    ------
+    NotServedError
+        Naming them.
+    """
+    missing = [t for t, b in zip(fit.terms, fit.beta, strict=True) if np.isnan(b)]
+    if missing:
+        raise NotServedError(
+            f"{verb}() needs every coefficient and {fit.label} does not estimate "
+            f"{', '.join(missing)}: use a fit of the mixed model by ML() or NUTS()."
+        )
+
+
 def _check_options(fit: Fit, scale: str, effects: str) -> None:
+    refuse_missing(fit, "predict")
     if scale not in SCALES:
         raise ValueError(f"predict(scale={scale!r}) is not known: use 'response' or 'link'.")
     if effects not in EFFECTS:
@@ -160,6 +179,7 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
     NotServedError
         If the fit has no distribution to simulate from.
     """
+    refuse_missing(fit, "simulate")
     if fit.variance is None and fit.loglik is None:
         raise NotServedError(
             f"{fit.label} has no distribution to simulate from: use a fit by 'ml' or 'nuts'."

@@ -59,6 +59,7 @@ HOMES = {
     "pooch": {"datasets"},
     "rdata": {"datasets"},
     "formulaic": {"design", "formula"},
+    "statsmodels": {"frequentist"},
     "bambi": set(),
     "rpy2": set(),
 }

@@ -202,6 +202,7 @@ def instead(fit: Fit) -> str:
     """Name what else serves the method's question."""
     return {
         "gee": ", or both by GEE(), or test coefficients by Wald statistics, wald_test(fit, …)",
+        "conditional_logit": ", or test coefficients by Wald statistics from vcov()",
         "nuts": ", or read the posterior intervals",
     }.get(fit.method.name, "")
 

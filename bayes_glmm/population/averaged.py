@@ -33,13 +33,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from ..choices import choose
 from ..fit import Fit
 from ..methods import NotServedError
 from ..numerics.bind import Bound, bind_numpy
 from ..numerics.population_mean import population_mean
+from ..predict import refuse_missing
 from .nearest import nearest, score_per_mean, working_family
 from .rows import Rows, row_variances, slopes_of_variances
 
@@ -75,12 +75,7 @@ def population_averaged(fit: Fit, *, draws: int = 1000, level: float = 0.95):
         raise ValueError(f"population_averaged(level={level!r}) must lie between 0 and 1.")
     if draws < 2:
         raise ValueError(f"population_averaged(draws={draws!r}) must be at least 2.")
-    missing = [t for t, b in zip(fit.terms, fit.beta, strict=True) if np.isnan(b)]
-    if missing:
-        raise NotServedError(
-            f"population_averaged() needs every coefficient and {fit.label} does not estimate "
-            f"{', '.join(missing)}: use a fit of the mixed model by ML() or NUTS()."
-        )
+    refuse_missing(fit, "population_averaged")
     found = PopulationAveraged(fit, level, draws)
     if np.isfinite(fit.model.link.lowest) and np.any(found.components > 0):
         raise NotServedError(
@@ -398,14 +393,14 @@ class PopulationAveraged:
         estimate = values[0]
         error = self._errors(np.atleast_2d(slopes()))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            half = ndtri(0.5 + self.level / 2) * error * np.abs(slope(estimate))
+            half = self.fit.critical(self.level) * error * np.abs(slope(estimate))
             low, high = back(scale(estimate) - half), back(scale(estimate) + half)
         return _named(estimate, error, low, high)
 
     def _errors(self, slopes: np.ndarray) -> np.ndarray:
         """Delta method; parameters on the boundary are taken as known."""
         p, size = len(self.fit.beta), slopes.shape[1]
-        covariance = self.fit.joint_cov
+        covariance = np.asarray(self.fit.vcov()) if self._is_averaged else self.fit.joint_cov
         if covariance is None:  # a method without errors of its variance components
             covariance = np.full((size, size), np.nan)
             covariance[:p, :p] = self.fit.vcov()
