@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 
 from ..datatree import coords_of
@@ -70,7 +71,7 @@ def build_graph(model) -> pm.Model:
             beta = _shrunk(design, model.priors, scales, weights, dispersion)
         eta = _fixed(design, beta)
         for block in design.groups:
-            information = level_information(block, weights)
+            information = number(f"information {block.group}", level_information(block, weights))
             if model.family.dispersion_is_scale:
                 information = information / (dispersion * dispersion)
             eta = eta + _random(block, model.priors, information, scales)
@@ -229,7 +230,8 @@ def _correlation(block, prior) -> Any:
         for (i, j), a in zip(pairs(len(columns)), found, strict=True):
             shape[at[columns[i], columns[j]]] = a
     dim = f"{block.group}_pair"
-    unit = pm.Beta(f"raw_corr_{block.group}", alpha=shape, beta=shape, dims=dim)
+    shape = number(f"raw_corr_{block.group} shape", shape)
+    unit: Any = pm.Beta(f"raw_corr_{block.group}", alpha=shape, beta=shape, dims=dim)
     partial = np.float64(2) * unit - np.float64(1)
     factor = [[float(i == j) for j in range(block.q)] for i in range(block.q)]
     for columns in block.blocks:
@@ -290,12 +292,23 @@ def _response(design, model, eta, dispersion) -> None:
     getattr(pm, name)("y", observed=y, dims="observation", **arguments)
 
 
+def number(name: str, value) -> Any:
+    """Hold numbers apart from the expression: another model's are read by the same machine code.
+
+    In double precision: PyTensor would take a Python float such as 5.0 for single precision.
+    """
+    array = np.array(value, float)
+    return pytensor.shared(array, name=name, shape=array.shape)
+
+
 def independent(name: str, priors, dim: str) -> Any:
     """One vector of independent parameters; priors of several kinds are put side by side."""
     kinds = {(prior.pymc[0] if prior.proper else "", prior.stated_on) for prior in priors}
     if len(kinds) == 1 and priors[0].proper and priors[0].stated_on == "value":
         each = [prior.pymc[1] for prior in priors]
-        arguments = {key: np.array([values[key] for values in each], float) for key in each[0]}
+        arguments = {
+            key: number(f"{name} {key}", [values[key] for values in each]) for key in each[0]
+        }
         return getattr(pm, priors[0].pymc[0])(name, dims=dim, **arguments)
     parts = [_draw(f"raw_{name}_{k}", prior) for k, prior in enumerate(priors)]
     return pm.Deterministic(name, pt.stack(parts), dims=dim)
@@ -306,7 +319,8 @@ def _draw(name: str, prior) -> Any:
     if not prior.proper:
         return _improper(name, prior)
     kind, values = prior.pymc
-    variable = getattr(pm, kind)(name, **{key: np.float64(v) for key, v in values.items()})
+    held = {key: number(f"{name} {key}", value) for key, value in values.items()}
+    variable = getattr(pm, kind)(name, **held)
     if isinstance(prior, UniformShrinkage):
         variable = prior.quantile_of(variable)
     return pt.sqrt(variable) if prior.stated_on == "variance" else variable

@@ -1,12 +1,14 @@
 """The no-U-turn sampler on the PyMC graph, run by nutpie.
 
-nutpie compiles the graph's log density and gradient through Numba; most of the seconds of a
-small model go there, so a model keeps what was compiled for it as long as it lives.
+Chains start about the posterior mode and move in coordinates in which the density is nearly
+standard normal there (``metric``), so that uncentred or correlated columns cost nothing and a
+short warm-up serves. Most of a small model's seconds go into compiling the graph; machine code
+serves all models that differ in their numbers only, and is kept on disk (``machine``).
 """
 
 import logging
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from time import perf_counter
 from weakref import WeakKeyDictionary
@@ -20,15 +22,13 @@ from ..fit import Fit, Seconds
 from ..methods import NotServedError
 from ..propriety import require_posterior
 from .graph import build_graph
+from .machine import Machine, machine_of
+from .metric import Layout, Metric, find_metric
 from .summary import summarise
 from .tree import posterior_tree
 
 log = logging.getLogger("bayes_glmm")
 
-# up to here the mass matrix has low-rank terms, which follow correlated coefficients (columns
-# are not centred); beyond, learning them costs far more than it saves: on toenail (298
-# unknowns) 18 times the processor time of a diagonal matrix for the same effective size
-MANY_UNKNOWNS = 150
 STATISTICS = (
     "diverging",
     "depth",
@@ -41,7 +41,45 @@ STATISTICS = (
 )
 VERSIONS = ("bayes_glmm", "pymc", "pytensor", "nutpie", "numba", "numpy")
 
-_compiled: WeakKeyDictionary = WeakKeyDictionary()
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What sampling a model needs.
+
+    Attributes
+    ----------
+    machine
+        The compiled graph.
+    data
+        Values of its containers.
+    metric
+        Where chains start, and the coordinates they move in.
+    shapes
+        Of the variables wanted as draws, by name.
+    """
+
+    machine: Machine
+    data: dict[str, np.ndarray]
+    metric: Metric
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def sampler(self):
+        """nutpie's model."""
+        return self.machine.with_data(self.data, self.metric)
+
+    def named(self, raw: xr.DataTree) -> dict[str, np.ndarray]:
+        """Split nutpie's draws ``(chains, draws, all)`` into variables."""
+        values = raw["posterior"]["values"].to_numpy()
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes.values()])[:-1]
+        parts = np.split(values, ends, axis=2)
+        return {
+            name: part.reshape(*values.shape[:2], *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+
+_prepared: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def fit(model, method) -> Fit:
@@ -74,11 +112,10 @@ def fit(model, method) -> Fit:
         )
     doubts = require_posterior(model)
     streams = method.stream(method.seed).spawn(2)
-    sampler, seconds = _compile(model)
+    prepared, seconds = prepare(model)
     start = perf_counter()
-    raw = _sample(model, sampler, method, streams[0])
-    names, _ = dims_and_coords(model)
-    draws = {name: raw["posterior"][name].to_numpy() for name in names}
+    raw = _sample(prepared.sampler, method, streams[0])
+    draws = prepared.named(raw)
     statistics = raw["sample_stats"].to_dataset()[list(STATISTICS)]
     tree = posterior_tree(model, draws, statistics, np.random.default_rng(streams[1]))
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
@@ -88,39 +125,52 @@ def fit(model, method) -> Fit:
     return replace(found, seconds=seconds, messages=(*doubts, *found.messages))
 
 
-def _compile(model) -> tuple:
-    """Build and compile a model's graph, or take what was compiled for it before."""
-    if model in _compiled:
-        return _compiled[model], Seconds()
+def prepare(model) -> tuple[Prepared, Seconds]:
+    """Compile a model's graph and find its metric, or take what was found for it before."""
+    if model in _prepared:
+        return _prepared[model], Seconds()
     start = perf_counter()
     graph = build_graph(model)
     built = perf_counter()
-    log.info("NUTS: compiling the log density")
-    names, _ = dims_and_coords(model)
-    # data become constants, so that what depends on them alone is computed once
-    _compiled[model] = nutpie.compile_pymc_model(
-        graph, freeze_model=True, var_names=list(names), jitter_rvs=_jittered(model, graph)
-    )
-    return _compiled[model], Seconds(setup=built - start, compile=perf_counter() - built)
+    dims, coords = dims_and_coords(model)
+    shapes = {name: tuple(len(coords[dim]) for dim in of) for name, of in dims.items()}
+    machine, data, _ = machine_of(graph, shapes)
+    compiled = perf_counter()
+    point = graph.initial_point()
+    x = np.concatenate([np.ravel(point[name]) for name in machine.shapes])
+    layout, scale = layout_of(machine.shapes), scale_of(model, machine.shapes)
+    metric = find_metric(machine.gradient(data), x, scale, layout)
+    _prepared[model] = Prepared(machine, data, metric, shapes)
+    setup = built - start + perf_counter() - compiled
+    return _prepared[model], Seconds(setup=setup, compile=compiled - built)
 
 
-def _jittered(model, graph) -> set | None:
-    """Name what is moved at random from its prior's centre to start a chain; None is everything.
-
-    A coefficient or an effect moved by up to one may lead where the link has no mean.
-    """
-    if np.isinf(model.link.lowest):
-        return None
-    fixed = ("beta", "raw_beta", "raw_b")
-    return {v for v in graph.free_RVs if not v.name.startswith(fixed)}
-
-
-def _unknowns(model) -> int:
-    """Coefficients and group effects: nearly all that is sampled."""
-    return model.design.p + sum(block.n_levels * block.q for block in model.design.groups)
+def layout_of(shapes: dict[str, tuple[int, ...]]) -> Layout:
+    """Find the effects among the graph's unconstrained values ``raw_b_<group>_<column>``."""
+    at, effects = 0, {}
+    for name, shape in shapes.items():
+        size = int(np.prod(shape))
+        if name.startswith("raw_b_"):
+            group = name.rsplit("_", 1)[0]
+            effects.setdefault(group, []).append(np.arange(at, at + size))
+        at += size
+    return Layout(at, [np.stack(columns, axis=1) for columns in effects.values()])
 
 
-def _sample(model, sampler, method, stream: np.random.SeedSequence) -> xr.DataTree:
+def scale_of(model, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:
+    """Rough size of a change that matters: one on the link scale, or one logarithm."""
+    root_mean_square = np.sqrt(np.mean(model.design.X**2, axis=0))
+    sizes = 1.0 / np.maximum(root_mean_square, np.finfo(float).tiny)
+    found = {name: np.ones(int(np.prod(shape))) for name, shape in shapes.items()}
+    if "beta" in found:
+        found["beta"] = sizes
+    for k, size in enumerate(sizes):  # priors of several kinds
+        if f"raw_beta_{k}" in found:
+            found[f"raw_beta_{k}"][:] = size
+    return np.concatenate(list(found.values()))
+
+
+def _sample(sampler, method, stream: np.random.SeedSequence) -> xr.DataTree:
     log.info("NUTS: sampling %d chains of %d + %d", method.chains, method.tune, method.draws)
     return nutpie.sample(
         sampler,
@@ -130,7 +180,7 @@ def _sample(model, sampler, method, stream: np.random.SeedSequence) -> xr.DataTr
         cores=min(method.chains, os.cpu_count() or 1),
         seed=int(stream.generate_state(1)[0]),
         target_accept=method.target_accept,
-        adaptation="low_rank" if _unknowns(model) <= MANY_UNKNOWNS else "diag",
+        adaptation="diag",
         save_warmup=False,
         progress_bar=False,
     )

@@ -107,7 +107,7 @@ def test_same_numbers_for_any_number_of_cores(cbpp, cbpp_posterior, monkeypatch)
     one, two = (
         monkeypatch.setattr(os, "cpu_count", lambda k=k: k) or cbpp.fit(short) for k in (1, 2)
     )
-    assert cbpp in nuts._compiled  # compiled once for the session
+    assert cbpp in nuts._prepared  # compiled once for the session
     np.testing.assert_array_equal(one.draws["posterior"]["beta"], two.draws["posterior"]["beta"])
     replicated = (f.draws["posterior_predictive"]["y"] for f in (one, two))
     np.testing.assert_array_equal(*replicated)
