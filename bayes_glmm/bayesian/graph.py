@@ -23,8 +23,8 @@ from typing import Any, cast
 
 import numpy as np
 import pymc as pm
-import pytensor
 import pytensor.tensor as pt
+from pytensor.compile.sharedvalue import shared
 
 from ..datatree import coords_of
 from ..priors.correlations import cholesky_rows, pairs
@@ -298,7 +298,7 @@ def number(name: str, value) -> Any:
     In double precision: PyTensor would take a Python float such as 5.0 for single precision.
     """
     array = np.array(value, float)
-    return pytensor.shared(array, name=name, shape=array.shape)
+    return shared(array, name=name, shape=array.shape)
 
 
 def independent(name: str, priors, dim: str) -> Any:

@@ -17,21 +17,24 @@ from hashlib import sha256
 from inspect import getsource
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numba
 import numpy as np
 import pytensor
+import pytensor.gradient
 import pytensor.tensor as pt
 from nutpie import compile_pymc as bridge
 from pymc.pytensorf import compile as compile_pymc
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph import clone_replace, rewrite_graph
 from pytensor.graph.basic import equal_computations
+from pytensor.graph.replace import clone_replace
+from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import graph_inputs
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS, compile_numba_function_src
 
-from .metric import Metric, inner_gradient, outer
+from ..numerics.triangular import inner_gradient, outer
+from .metric import Metric
 
 log = logging.getLogger("bayes_glmm")
 
@@ -71,7 +74,7 @@ class Expression:
         outputs = [graph.logp(), *graph.replace_rvs_by_values([graph[name] for name in names])]
         values = [graph.rvs_to_values[v] for v in graph.free_RVs]
         found = [v for v in graph_inputs(outputs) if isinstance(v, SharedVariable)]
-        shared = {v.name: v for v in found}
+        shared = {str(v.name): v for v in found}
         if len(shared) != len(found):
             raise ValueError("two containers of a graph have one name: give each its own.")
         return cls(outputs, values, dict(sorted(shared.items())))
@@ -180,10 +183,13 @@ def build(graph, expression: Expression, wide: int) -> Machine:
         for v, (first, last) in zip(expression.values, pairwise(ends.tolist()), strict=True)
     }
     logp, *quantities = expression.outputs
-    logp = rewrite_graph(logp, include=["canonicalize", "stabilize"])
-    gradient = pt.concatenate([slope.ravel() for slope in pt.grad(logp, expression.values)])
+    # a copy is rewritten: the expression itself is compared with others later
+    logp = cast("Any", rewrite_graph(logp, include=["canonicalize", "stabilize"], clone=True))
+    slopes = cast("Any", pytensor.gradient.grad(logp, expression.values))
+    gradient = pt.concatenate([slope.ravel() for slope in slopes])
     joined = pt.concatenate([quantity.ravel() for quantity in quantities])
-    logp, gradient, joined = clone_replace([logp, gradient, joined], given)
+    outputs = cast("Any", [logp, gradient, joined])
+    logp, gradient, joined = clone_replace(outputs, given)
     with graph:
         density = compile_pymc([x], [logp, gradient], mode="NUMBA")
         expand = compile_pymc([x], [joined], mode="NUMBA")
@@ -223,11 +229,11 @@ EXPAND = """\
 """
 SCOPE = {
     "__name__": __name__,  # what Numba keeps on disk names its module
-    "carray": numba.carray,
+    "carray": numba.carray,  # pyright: ignore[reportPrivateImportUsage]
     "pointer": bridge.address_as_void_pointer,
     "isfinite": np.isfinite,
-    "outer": numba.njit(outer),
-    "inner_gradient": numba.njit(inner_gradient),
+    "outer": numba.njit(outer.python),
+    "inner_gradient": numba.njit(inner_gradient.python),
     "int64": np.int64,
 }
 
@@ -271,7 +277,7 @@ def c_function(body: str, signature, function, arrays: dict[str, np.ndarray], **
     compiled = function.vm.jit_fn
     key = CACHED_SRC_FUNCTIONS.get(compiled.py_func)
     if key is not None:
-        sources = getsource(outer), getsource(inner_gradient)
+        sources = getsource(outer.python), getsource(inner_gradient.python)
         parts = (__name__, source, *sources, key, pytensor.__version__)
         key = sha256(repr(parts).encode()).hexdigest()
     types = {str(a.dtype): a.dtype.type for a in arrays.values()}

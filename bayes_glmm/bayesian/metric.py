@@ -1,20 +1,27 @@
-r"""A linear map after which a log density is nearly standard normal about its mode.
+r"""A linear map after which a log density is nearly standard normal about a centre.
 
 .. math:: x = \hat x + P' L^{-T} z, \qquad P H P' = L L'
 
-``H`` is the negative Hessian at the mode and ``P`` puts the effects of the largest factor
-first, so that ``L`` is sparse: their block of ``H`` is block-diagonal. Sampling ``z`` instead of
-``x`` is sampling standardised, centred columns and centred effects at once, whatever columns the
-user gave; the density changes by the constant ``|det L|`` only. Correct for any ``H``: what
-depends on it is how well a sampler mixes.
+``H`` is the negative Hessian at the mode. The joint mode of standard deviations and effects may be
+at a standard deviation of zero, with several factors above all; then standard deviations,
+correlations and dispersion are held where the likelihood puts them, on scales of their own, and
+``H`` is that of the coefficients and effects at their mode given these. ``P`` puts the effects of
+the largest factor first, so that ``L`` is sparse: their block of ``H`` is block-diagonal.
+Sampling ``z`` instead of ``x`` is sampling standardised, centred columns and centred effects at
+once, whatever columns the user gave; the density changes by the constant ``|det L|`` only. The
+map is right for any ``H``: what depends on it is how well a sampler mixes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.optimize import minimize
 from scipy.sparse import csc_array, hstack, tril, vstack
+
+from ..numerics.triangular import inner_gradient, outer
 
 Gradient = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -25,6 +32,9 @@ NEAR = 0.5  # distance from the mode, in posterior SDs, at which its metric serv
 # of eigenvalues of the Hessian with unit diagonal
 SINGULAR = 1e-10  # below it the Hessian is taken for indefinite
 LEAST = 0.05  # kept then
+LARGEST = 1e100  # curvature that is taken for a number
+HELD_SD = 0.3  # of a log SD before warm-up
+FAR = 1.0  # logarithms of an SD between the likelihood's estimate and a joint mode that serves
 MANY_OTHERS = 1500  # effects outside the largest factor that are differentiated one by one
 
 
@@ -56,29 +66,6 @@ class Metric:
         return (self.centre, self.order, self.diagonal, *self.below)
 
 
-def outer(z, centre, order, diagonal, start, row, value):
-    """Coordinates ``x`` of ``z``, by back substitution; plain Python that Numba compiles."""
-    y = z.copy()
-    x = np.empty_like(z)
-    for j in range(len(z) - 1, -1, -1):
-        total = y[j]
-        for k in range(start[j], start[j + 1]):
-            total -= value[k] * y[row[k]]
-        y[j] = total / diagonal[j]
-        x[order[j]] = centre[order[j]] + y[j]
-    return x
-
-
-def inner_gradient(gradient, centre, order, diagonal, start, row, value):
-    """Gradient by ``z`` from that by ``x``, by forward substitution."""
-    w = gradient[order]
-    for j in range(len(w)):
-        w[j] /= diagonal[j]
-        for k in range(start[j], start[j + 1]):
-            w[row[k]] -= value[k] * w[j]
-    return w
-
-
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Which coordinates are effects.
@@ -89,10 +76,13 @@ class Layout:
         Number of coordinates.
     effects
         For each factor the coordinates of its effects, ``(levels, q)``.
+    held
+        Coordinates that stay where they are and have no part in ``H``.
     """
 
     size: int
     effects: list[np.ndarray]
+    held: np.ndarray
 
     def split(self) -> tuple[list[np.ndarray], np.ndarray]:
         """Give the factors taken as block-diagonal, and all other coordinates in order.
@@ -104,7 +94,7 @@ class Layout:
         others = sum(at.size for at in ranked[1:])
         blocks = ranked if others > MANY_OTHERS else ranked[:1]
         later = [at.ravel() for at in ranked[len(blocks) :]]
-        known = np.concatenate([np.zeros(0, int), *(at.ravel() for at in ranked)])
+        known = np.concatenate([self.held, *(at.ravel() for at in ranked)])
         rest = np.concatenate([*later, np.setdiff1d(np.arange(self.size), known)])
         return blocks, rest.astype(int)
 
@@ -130,6 +120,7 @@ def metric_at(f: Gradient, x: np.ndarray, steps: np.ndarray, layout: Layout) -> 
 
     C = np.array([curvature(steps[i] * unit(i, len(x))) / steps[i] for i in rest])
     C = C.reshape(len(rest), len(x))
+    C = np.where(np.abs(C) < LARGEST, C, 0.0)  # not differentiable there: as if uncoupled
     L_blocks, couplings, order = [], [], []
     S = C[:, rest]
     for at in blocks:
@@ -142,12 +133,13 @@ def metric_at(f: Gradient, x: np.ndarray, steps: np.ndarray, layout: Layout) -> 
         L_blocks.append(L)
         couplings.append(W.T)
         order.append(at.ravel())
-    L_rest = positive(S[None])[0]
-    return assemble(x, L_blocks, couplings, L_rest, np.concatenate([*order, rest]))
+    L_rest = block_diag(positive(S[None])[0], np.eye(len(layout.held)) / HELD_SD)
+    couplings = [np.vstack([W, np.zeros((len(layout.held), W.shape[1]))]) for W in couplings]
+    return assemble(x, L_blocks, couplings, L_rest, np.concatenate([*order, rest, layout.held]))
 
 
 def unit(i: int, size: int) -> np.ndarray:
-    """Unit vector."""
+    """Give a unit vector."""
     e = np.zeros(size)
     e[i] = 1.0
     return e
@@ -174,7 +166,7 @@ def positive(matrices: np.ndarray) -> np.ndarray:
     """
     matrices = (matrices + np.swapaxes(matrices, 1, 2)) / 2.0
     diagonal = np.abs(np.diagonal(matrices, axis1=1, axis2=2))
-    scale = np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0.0), diagonal, 1.0))
+    scale = np.sqrt(np.where((diagonal < LARGEST) & (diagonal > 0.0), diagonal, 1.0))
     units = matrices / (scale[:, :, None] * scale[:, None, :])
     units = np.where(np.isfinite(units), units, 0.0)
     values, vectors = np.linalg.eigh(units)
@@ -186,18 +178,16 @@ def positive(matrices: np.ndarray) -> np.ndarray:
 
 def assemble(x, L_blocks, couplings, L_rest, order) -> Metric:
     """Put the blocks of ``L`` together in sparse form."""
-    rest = len(L_rest)
-    size = len(x)
+    rest, size = len(L_rest), len(x)
     parts, done = [], 0
     for block, W in zip(L_blocks, couplings, strict=True):
         inside = block_diag_of(block)
-        width = inside.shape[1]
-        gap = csc_array((size - rest - done - width, width))
+        width = block.shape[0] * block.shape[1]
+        gap: Any = csc_array((size - rest - done - width, width))
         parts.append(vstack([csc_array((done, width)), inside, gap, csc_array(W)]))
         done += width
     parts.append(vstack([csc_array((size - rest, rest)), csc_array(np.tril(L_rest))]))
     L = csc_array(hstack(parts))
-    L.sort_indices()
     diagonal = L.diagonal()
     below = csc_array(tril(L, -1))
     below.sort_indices()
@@ -217,6 +207,18 @@ def block_diag_of(blocks: np.ndarray) -> csc_array:
     return csc_array((blocks.ravel(), (rows.ravel(), columns.ravel())), shape=(m * q, m * q))
 
 
+def sound_metric(f: Gradient, x: np.ndarray, scale: np.ndarray, layout: Layout) -> Metric:
+    """Find the metric at the joint mode, or with ``layout.held`` held where that is far off."""
+    nothing = np.zeros(0, int)
+    with np.errstate(all="ignore"):  # the search may run to where nothing is a number
+        metric = find_metric(f, x, scale, replace(layout, held=nothing))
+    moved = np.abs(metric.centre - x)[layout.held]
+    wide = conditional_sds(metric)[layout.held]
+    if np.all(moved < FAR) and np.all(wide < FAR):
+        return metric
+    return find_metric(f, x, scale, layout)
+
+
 def find_metric(f: Gradient, x: np.ndarray, scale: np.ndarray, layout: Layout) -> Metric:
     """Find the mode of a log density, and its metric.
 
@@ -233,7 +235,7 @@ def find_metric(f: Gradient, x: np.ndarray, scale: np.ndarray, layout: Layout) -
     """
     metric = metric_at(f, x, DIFFERENCE * scale, layout)
     for _ in range(SEARCHES):
-        z = climb(f, metric)
+        z = climb(f, metric, len(layout.held))
         x = outer(z, *metric.arrays)
         steps = DIFFERENCE * conditional_sds(metric)
         metric = metric_at(f, x, steps, layout)
@@ -244,7 +246,7 @@ def find_metric(f: Gradient, x: np.ndarray, scale: np.ndarray, layout: Layout) -
 
 def conditional_sds(metric: Metric) -> np.ndarray:
     """``1 / sqrt(H_ii)``, shape ``(d,)``."""
-    start, row, value = metric.below
+    _, row, value = metric.below
     H = metric.diagonal**2
     np.add.at(H, row, value**2)
     found = np.empty_like(H)
@@ -252,17 +254,21 @@ def conditional_sds(metric: Metric) -> np.ndarray:
     return found
 
 
-def climb(f: Gradient, metric: Metric) -> np.ndarray:
-    """Search the mode in ``z``; where the density cannot be had the search steps back."""
+def climb(f: Gradient, metric: Metric, held: int) -> np.ndarray:
+    """Search the mode in ``z``, its last ``held`` held; where ``f`` has no value it steps back."""
+    size = len(metric.order)
+    z = np.zeros(size)
+    free = size - held
 
-    def objective(z):
+    def objective(part):
+        z[:free] = part
         value, gradient = f(outer(z, *metric.arrays))
         if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
-            return 1e300, np.zeros_like(z)
-        return -value, -inner_gradient(gradient, *metric.arrays)
+            return 1e300, np.zeros(free)
+        return -value, -inner_gradient(gradient, *metric.arrays)[:free]
 
     found = minimize(
-        objective, np.zeros(len(metric.order)), jac=True, method="L-BFGS-B",
-        options={"maxiter": STEPS},
-    )  # fmt: skip
-    return found.x
+        objective, np.zeros(free), jac=True, method="L-BFGS-B", options={"maxiter": STEPS}
+    )
+    z[:free] = found.x
+    return z

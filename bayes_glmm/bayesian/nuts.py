@@ -11,19 +11,22 @@ import os
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from time import perf_counter
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import nutpie
 import xarray as xr
+from pymc.initial_point import make_initial_point_fn
 
 from ..datatree import dims_and_coords
 from ..fit import Fit, Seconds
+from ..frequentist.likelihood import Likelihood
 from ..methods import NotServedError
 from ..propriety import require_posterior
 from .graph import build_graph
 from .machine import Machine, machine_of
-from .metric import Layout, Metric, find_metric
+from .metric import Layout, Metric, sound_metric
 from .summary import summarise
 from .tree import posterior_tree
 
@@ -65,7 +68,7 @@ class Prepared:
 
     @property
     def sampler(self):
-        """nutpie's model."""
+        """Give nutpie's model."""
         return self.machine.with_data(self.data, self.metric)
 
     def named(self, raw: xr.DataTree) -> dict[str, np.ndarray]:
@@ -136,25 +139,58 @@ def prepare(model) -> tuple[Prepared, Seconds]:
     shapes = {name: tuple(len(coords[dim]) for dim in of) for name, of in dims.items()}
     machine, data, _ = machine_of(graph, shapes)
     compiled = perf_counter()
-    point = graph.initial_point()
+    point = starting_point(model, graph)
     x = np.concatenate([np.ravel(point[name]) for name in machine.shapes])
     layout, scale = layout_of(machine.shapes), scale_of(model, machine.shapes)
-    metric = find_metric(machine.gradient(data), x, scale, layout)
+    metric = sound_metric(machine.gradient(data), x, scale, layout)
     _prepared[model] = Prepared(machine, data, metric, shapes)
     setup = built - start + perf_counter() - compiled
     return _prepared[model], Seconds(setup=setup, compile=compiled - built)
 
 
+def starting_point(model, graph) -> dict[str, np.ndarray]:
+    """Give unconstrained values with the Laplace fit's SDs and dispersion where these are free."""
+    free = {v.name for v in graph.free_RVs}
+    wanted: Any = {name: value for name, value in laplace_scales(model).items() if name in free}
+    start = make_initial_point_fn(model=graph, overrides=wanted, return_transformed=True)
+    point = start(None)
+    usual = graph.initial_point()
+    # a prior may end short of the likelihood's estimate
+    return {k: v if np.all(np.isfinite(v)) else usual[k] for k, v in point.items()}
+
+
+def laplace_scales(model) -> dict[str, np.ndarray]:
+    """Give standard deviations and dispersion of the Laplace fit, kept off zero and infinity."""
+    if not model.design.groups:
+        return {}
+    likelihood = Likelihood.of(model)
+    rough, best = likelihood.start[0], likelihood.maximise().x
+    found = {}
+    for k, (group, factor) in enumerate(zip(model.design.groups, likelihood.factors, strict=True)):
+        part = likelihood.layout.theta_slice(k)
+        sds, moments = (
+            np.linalg.norm(factor.covariance.factor(theta[part]), axis=1) for theta in (best, rough)
+        )
+        found[f"sd_{group.group}"] = np.clip(np.nan_to_num(sds), moments / 3.0, 10.0 * moments)
+    if likelihood.layout.has_dispersion:
+        moment = rough[-1]
+        found["dispersion"] = np.exp(np.clip(np.nan_to_num(best[-1]), moment - 2.0, moment + 2.0))
+    return found
+
+
 def layout_of(shapes: dict[str, tuple[int, ...]]) -> Layout:
     """Find the effects among the graph's unconstrained values ``raw_b_<group>_<column>``."""
-    at, effects = 0, {}
+    at, effects, held = 0, {}, [np.zeros(0, int)]
     for name, shape in shapes.items():
         size = int(np.prod(shape))
         if name.startswith("raw_b_"):
             group = name.rsplit("_", 1)[0]
             effects.setdefault(group, []).append(np.arange(at, at + size))
+        elif not name.startswith(("beta", "raw_beta")):
+            held.append(np.arange(at, at + size))
         at += size
-    return Layout(at, [np.stack(columns, axis=1) for columns in effects.values()])
+    stacked = [np.stack(columns, axis=1) for columns in effects.values()]
+    return Layout(at, stacked, np.concatenate(held))
 
 
 def scale_of(model, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:
