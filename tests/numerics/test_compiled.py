@@ -46,15 +46,20 @@ print("equal")
 """
 
 
-def run(home: Path, temporary: Path, code: str = USE) -> str:
-    """Run code in a fresh process with its own cache and temporary folders."""
+def start(home: Path, temporary: Path, code: str = USE) -> subprocess.Popen:
+    """Start code in a fresh process with its own cache and temporary folders."""
     folders = {"XDG_CACHE_HOME": home, "HOME": home, "TMPDIR": temporary, "LOCALAPPDATA": home}
     environment = os.environ | {k: str(v) for k, v in folders.items()}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, text=True, **pipes)
+
+
+def run(home: Path, temporary: Path, code: str = USE) -> str:
+    """Run code so, and return what it printed."""
+    process = start(home, temporary, code)
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return printed
 
 
 def not_a_folder(path: Path) -> Path:
@@ -71,6 +76,27 @@ def test_compiled_code_is_kept_and_found_again(tmp_path):
     second = run(home, tmp_path)
     assert "compiling" not in second and "hits 1" in second
     assert str(home) in second
+
+
+def test_processes_may_fill_an_empty_folder_at_the_same_time(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    together = [start(home, tmp_path) for _ in range(4)]
+    for process in together:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    assert "hits 1" in run(home, tmp_path)  # what they left is whole
+
+
+def test_a_damaged_file_is_compiled_anew(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    run(home, tmp_path)
+    kept = list(home.rglob("*.nbi"))
+    assert kept
+    for file in kept:
+        file.write_bytes(b"")
+    assert "hits 0" in run(home, tmp_path)
 
 
 def test_families_are_not_mixed_in_the_cache(tmp_path):
