@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from pickle import PickleError
 from threading import RLock
 from typing import Any
 
@@ -33,6 +34,8 @@ logger = logging.getLogger("bayes_glmm")
 # error_model="numpy": a zero division gives inf, and loops can be vectorised;
 # "contract": a*b+c may be rounded once (FMA), but sums are never reordered
 OPTIONS = {"error_model": "numpy", "nogil": True, "fastmath": {"contract", "arcp"}}
+# what reading a damaged file may raise; errors of compilation are none of these
+DAMAGED = (OSError, EOFError, PickleError, AttributeError, ImportError, LookupError, ValueError)
 _lock = RLock()
 
 Real = types.float64
@@ -158,10 +161,16 @@ def _numba_cache(folder: Path) -> Iterator[None]:
 def compile_function(function, signature):
     """Compile ``function`` for ``signature``, or load it from the cache folder."""
     folder = cache_folder()
-    if folder is None:
-        return numba.njit(signature, **OPTIONS)(function)
-    with _numba_cache(folder):
-        return numba.njit(signature, cache=True, **OPTIONS)(function)
+    if folder is not None:
+        try:
+            with _numba_cache(folder):
+                return numba.njit(signature, cache=True, **OPTIONS)(function)
+        except DAMAGED as error:  # cut short by a full disk or a power failure, or unwritable now
+            logger.warning(
+                "compiled kernels in %s cannot be used (%r): compiling anew; delete the folder",
+                folder, error,
+            )  # fmt: skip
+    return numba.njit(signature, **OPTIONS)(function)
 
 
 class Kernel:
