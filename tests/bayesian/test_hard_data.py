@@ -8,6 +8,8 @@ tails (separation, three groups) to about twice that, so that 8 % is 2.5 and mor
 where the size is the least allowed, and 4 where it is usual.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,7 +92,7 @@ def test_two_roads_to_one_posterior(name):
     sampled = model.fit(bg.NUTS(draws=4000, tune=1000, target_accept=0.99))
     assert sampled.diagnostics["rhat"].max() <= 1.01
     assert sampled.details["divergences"] == 0
-    axes = {"chain_axis": 0, "draw_axis": 1}
+    axes: Any = {"chain_axis": 0, "draw_axis": 1}
     for mine, theirs in zip(parameters(sampled), parameters(exact), strict=True):
         for draws in (mine, theirs):
             assert array_stats.ess(draws, method="bulk", **axes) > 1000
