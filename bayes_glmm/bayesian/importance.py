@@ -1,4 +1,4 @@
-r"""Draws from a density of few dimensions by proposals from a multivariate t distribution.
+r"""Draws from a density of few dimensions by proposals from a multivariate split t distribution.
 
 Independent proposals ``x`` have log ratios ``r = log target - log proposal``. A proposal is kept
 as a candidate with probability ``min{1, exp(r - c)}``; candidates are then draws from the target
@@ -14,50 +14,76 @@ from dataclasses import dataclass
 from math import lgamma, log, pi
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 DF = 8  # tails heavier than a posterior's, at an efficiency of .9 for a normal one
-# where these do not cover it: a log SD that may be near zero has an exponential tail, which
-# k-hat takes for a heavier one unless the proposals' is heavier still
-HEAVY = 3
+WIDE = 3  # of proposals that are to find out how wide the posterior is
+# of proposals fitted to weighted draws: the log of an SD that may be near zero has an exponential
+# tail, which k-hat takes for a heavier one unless the proposals' is heavier still
+HEAVY = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """Multivariate t distribution.
+    r"""Multivariate split t distribution (Geweke 1989, *Econometrica* 57).
+
+    ``x = centre + U e``, ``U`` the upper triangular root of ``covariance``: the axis of each
+    coordinate moves those before it as they are expected to move. ``e`` has the multivariate t
+    distribution, stretched by ``left`` or ``right`` on the two sides of each axis. The posterior
+    of a log SD has one long tail, which a symmetric proposal misses unless it is wide everywhere.
 
     Attributes
     ----------
     centre, covariance
         Location ``(d,)`` and scale matrix ``(d, d)``.
+    left, right
+        Stretch below and above the centre along each axis, ``(d,)``.
     df
         Degrees of freedom.
     """
 
     centre: np.ndarray
     covariance: np.ndarray
+    left: np.ndarray | float = 1.0
+    right: np.ndarray | float = 1.0
     df: int = DF
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Give ``size`` proposals ``(size, d)`` and their log densities."""
         d, df = len(self.centre), self.df
-        root = np.linalg.cholesky(self.covariance)
+        root = upper_root(self.covariance)
         normal = rng.standard_normal((size, d))
         chi_square = rng.chisquare(df, size)
         squares = (normal**2).sum(axis=1) * df / chi_square
+        stretch = np.where(normal < 0.0, self.left, self.right)
         constant = lgamma(0.5 * (df + d)) - lgamma(0.5 * df) - 0.5 * d * log(df * pi)
-        log_density = constant - np.log(np.diag(root)).sum()
+        log_density = constant - np.log(np.diag(root)).sum() - np.log(stretch).sum(axis=1)
         log_density = log_density - 0.5 * (df + d) * np.log1p(squares / df)
-        return self.centre + (normal * np.sqrt(df / chi_square)[:, None]) @ root.T, log_density
+        e = normal * stretch * np.sqrt(df / chi_square)[:, None]
+        return self.centre + e @ root.T, log_density
+
+
+def upper_root(matrix: np.ndarray) -> np.ndarray:
+    """Upper triangular ``U`` with ``U U' = matrix``."""
+    return np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1]
 
 
 def refitted(points: np.ndarray, log_ratio: np.ndarray) -> Proposal:
-    """Give the proposal at the mean of weighted points ``(size, d)``, as wide as they are."""
+    """Give the proposal at the mean of weighted points ``(size, d)``, as wide as they are.
+
+    On each side of an axis it has the points' root mean square there.
+    """
     weight = np.exp(log_ratio - log_ratio.max())
     weight = weight / weight.sum()
     centre = weight @ points
     away = points - centre
     covariance = (weight[:, None] * away).T @ away
-    return Proposal(centre, covariance * (DF - 2.0) / DF, HEAVY)
+    e = solve_triangular(upper_root(covariance), away.T).T
+    below = e < 0.0
+    left, right = (
+        np.sqrt(weight @ np.where(side, e**2, 0.0) / (weight @ side)) for side in (below, ~below)
+    )
+    return Proposal(centre, covariance, left, right, HEAVY)
 
 
 def effective_weights(log_ratio: np.ndarray) -> float:

@@ -177,11 +177,10 @@ def sample(method, density, mode, covariance, stream) -> tuple[Sampled, list[Mes
         optimum, better = maximise(density, mode, covariance)
         mode, covariance = optimum.x, covariance if better is None else better
         proposal = Proposal(mode, covariance)
-        pilot, pilot_density = proposal.draw(rng, PILOT)
     group = density.model.design.groups[density.largest].group
     details = {"integrated": group, "nodes": density.nodes, "node_table": pd.DataFrame(table)}
     if method.method != "nuts":
-        found = by_importance(density, method, proposal, (pilot, pilot_density), rng)
+        found = by_importance(density, method, proposal, rng)
         details |= found.details
         enough = covered(found.details["khat"])
         if method.method == "importance" or enough:

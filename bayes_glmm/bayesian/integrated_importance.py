@@ -1,12 +1,13 @@
 """An integrated density sampled by an independence Metropolis chain over importance proposals."""
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
 from ..numerics.convergence import pareto_k
 from .density import log_density
-from .importance import Proposal, effective_weights, level_of, metropolis, refitted
+from .importance import WIDE, Proposal, effective_weights, level_of, metropolis, refitted
 from .sampled import Sampled
 
 PILOT = 400  # proposals that the nodes and the level are chosen with
@@ -15,6 +16,7 @@ PILOT = 400  # proposals that the nodes and the level are chosen with
 FEWEST, MOST = 1.25, 3.0
 DENSITIES = 3e8  # rows times nodes that all proposals may cost before they become fewer
 BLOCK = 20_000_000  # values of log L_g held for proposals of which some are not kept
+WIDE_DRAWS = 1500  # and one fiftieth of it more for each unknown, to learn the shape from
 REFITS = 2  # of the proposal to its weighted draws
 FINITE = 0.5  # k-hat up to which importance ratios have a finite variance: no refit
 # up to here, with thousands of proposals, sums of them can be relied on (Vehtari, Simpson,
@@ -35,13 +37,18 @@ def proposals_per_draw(density, method) -> float:
     return float(np.clip(DENSITIES / cost, FEWEST, MOST))
 
 
-def by_importance(density, method, proposal: Proposal, pilot, rng) -> Sampled:
+def by_importance(density, method, proposal: Proposal, rng) -> Sampled:
     """Sample by an independence Metropolis chain over proposals.
 
-    Where k-hat is too large the proposal is fitted to the weighted draws, and the chain is
-    run anew: the posterior of a standard deviation may be far from normal at its mode.
+    The posterior of a standard deviation may be far from normal at its mode, with a long tail
+    that draws around the mode do not reach, so that neither their k-hat tells: wide proposals
+    come first, and the ones used are fitted to them. Where k-hat is still too large they are
+    fitted again, to all draws, and the chain is run anew.
     """
-    found = best = one_round(density, method, proposal, pilot, rng)
+    wide = replace(proposal, df=WIDE)
+    xi, proposed = wide.draw(rng, WIDE_DRAWS + WIDE_DRAWS // 50 * density.size)
+    proposal = refitted(xi, log_density(density, xi)[0] - proposed)
+    found = best = one_round(density, method, proposal, proposal.draw(rng, PILOT), rng)
     for refits in range(1, REFITS + 1):
         if best.details["khat"] <= FINITE:
             break

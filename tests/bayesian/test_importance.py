@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayes_glmm.bayesian.importance import Proposal, level_of, metropolis
+from bayes_glmm.bayesian.importance import Proposal, level_of, metropolis, refitted, upper_root
 
 
 @pytest.mark.parametrize("proposals", [1.25, 2.0, 5.0])
@@ -46,3 +46,40 @@ def test_chain_stays_where_the_ratio_is_large():
     position, moved = metropolis(ratio, np.random.default_rng(1))
     np.testing.assert_array_equal(position, [[0, 1, 1, 1, 4]])
     np.testing.assert_array_equal(moved, [[True, True, False, False, True]])
+
+
+def test_the_split_density_is_that_of_its_draws():
+    """Ratios of a normalised density to it average to one, on either side of an axis too."""
+    rng = np.random.default_rng(3)
+    covariance = np.array([[2.0, 0.6], [0.6, 0.5]])
+    split = Proposal(
+        np.array([1.0, -1.0]), covariance, np.array([1.0, 3.0]), np.array([0.7, 1.2]), 5
+    )
+    x, proposed = split.draw(rng, 400_000)
+    target = stats.multivariate_normal([1.5, -1.5], covariance)
+    ratio = np.exp(target.logpdf(x) - proposed)
+    below = stats.norm.cdf(-1.0, -1.5, np.sqrt(0.5))  # exact share of the target, second axis
+    for side, exact in ((x[:, 1] < -1.0, below), (x[:, 1] >= -1.0, 1.0 - below)):
+        part = ratio * side
+        assert part.mean() == pytest.approx(exact, abs=4.5 * part.std() / np.sqrt(len(x)))
+    assert ratio.mean() == pytest.approx(1.0, abs=4.5 * ratio.std() / np.sqrt(len(x)))
+
+
+def test_a_refitted_proposal_follows_a_long_tail():
+    """The log of a gamma variable: an exponential tail below, a short one above."""
+    rng = np.random.default_rng(4)
+    x, proposed = Proposal(np.array([-1.0]), np.array([[4.0]]), df=3).draw(rng, 20_000)
+    log_density = stats.gamma.logpdf(np.exp(x[:, 0]), 0.5) + x[:, 0]
+    split = refitted(x, log_density - proposed)
+    assert split.left > 1.2 * split.right
+    moments = stats.loggamma(0.5)
+    # 20,000 proposals, a third of them effective: errors of 1 %, of tails 3 %
+    assert split.centre[0] == pytest.approx(moments.mean(), abs=0.05 * moments.std())
+    assert split.covariance[0, 0] == pytest.approx(moments.var(), rel=0.1)
+
+
+def test_the_upper_root():
+    matrix = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 0.7]])
+    root = upper_root(matrix)
+    np.testing.assert_allclose(root @ root.T, matrix, atol=1e-14)
+    np.testing.assert_array_equal(root, np.triu(root))
