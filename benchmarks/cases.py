@@ -97,8 +97,8 @@ def all_cases() -> list[Case]:
         Case(TOENAIL, bg.ML(nodes=21)),
         Case(large, bg.ML(nodes=9)),
         *[Case(problem, PQL) for problem in small],
-        *[Case(problem, MOMENTS) for problem in (*small, large)],
-        *[Case(problem, PAIRS) for problem in (OHIO, large)],
+        *[Case(problem, MOMENTS) for problem in (*small, large, simulated(100_000))],
+        *[Case(problem, PAIRS) for problem in (OHIO, large, simulated(100_000))],
         Case(OHIO, bg.GEE("ar1", association="equation", scale="n")),
     ]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...fit import Fit, Seconds
 from ...methods import GEE
-from .covariance import Covariances, default_kind, degrees_of_freedom
+from .covariance import Covariances, degrees_of_freedom
 from .notes import notes
 from .pose import pose
 from .solve import solve
@@ -47,7 +47,7 @@ def fit(model, method: GEE) -> Fit:
     association = problem.association
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         solution = solve(problem)
-        vcovs = Covariances(model, method, solution, default_kind(method, problem.clusters.count))
+        vcovs = Covariances(model, method, solution, problem)
         default = vcovs[next(iter(vcovs))]
         details = association.details(solution)
     return Fit(

@@ -52,10 +52,12 @@ class Covariances(Mapping[str, np.ndarray]):
     very many.
     """
 
-    def __init__(self, model, method: GEE, solution: Solution, default: str):
+    def __init__(self, model, method: GEE, solution: Solution, problem: Problem):
         self._of = model, method, solution
+        default = default_kind(method, problem.clusters.count)
         self._order = sorted(KINDS, key=lambda kind: kind != default)
-        self._found: dict[str, np.ndarray] = {}
+        equations = equations_at(problem, solution)
+        self._found = {default: covariance(equations, solution.scale, default)}
 
     def __iter__(self) -> Iterator[str]:
         """Kinds, the default first."""
