@@ -138,14 +138,17 @@ class GEE(Method):
         For binary responses also "log-odds": association by odds ratios of pairs, one for all
         (Lipsitz, Laird & Harrington 1991; Liang, Zeger & Qaqish 1992), or "log-odds-lag": one
         for each lag below ``m``, and one for all others.
+        "random-effects": the coefficients of the mixed model, conditional on its one random
+        effect, from the marginal means and covariances that it implies (Zeger, Liang & Albert
+        1988).
     association
         How alpha is estimated. Correlations: "moment" (Liang & Zeger) or "equation" (over all
         pairs, as geepack does). Log odds ratios: "moment" (products of pairs) or "alternating"
         (logistic regression of each response on each other of its cluster; Carey, Zeger &
         Diggle 1993).
     scale
-        Divisor of the Pearson statistic: "n-p", "n", or a fixed scale. With odds ratios the
-        variance is known and the scale is 1.
+        Divisor of the Pearson statistic: "n-p", "n", or a fixed scale. With odds ratios or
+        a random effect the variance is known and the scale is 1.
     cov
         Default covariance of the coefficients; ``fit.vcov(kind)`` has all: "robust" (CR0),
         "mancl-derouen", "kauermann-carroll" (both corrected for few clusters), "naive". "auto"
@@ -194,8 +197,14 @@ class GEE(Method):
     def _check_pairing(self) -> None:
         """Refuse options that do not go with ``corr``."""
         odds = self.is_odds_ratio
+        if self.corr == "random-effects" and self.cov not in ("auto", "robust", "naive"):
+            raise ValueError(
+                f"GEE(corr='random-effects', cov={self.cov!r}) do not go together: use "
+                "cov='robust' or 'naive'."
+            )
         _choice("GEE", "association", self.association, ("moment", "equation", "alternating"))
         allowed = ("moment", "alternating") if odds else ("moment", "equation")
+        allowed = ("moment",) if self.corr == "random-effects" else allowed
         if self.association not in allowed:
             raise ValueError(
                 f"GEE(corr={self.corr!r}, association={self.association!r}) do not go together: "
@@ -251,6 +260,7 @@ GEE_CORR = (
     "unstructured",
     "log-odds",
     "log-odds-lag",
+    "random-effects",
 )
 GEE_COV = ("auto", "robust", "mancl-derouen", "kauermann-carroll", "naive")
 

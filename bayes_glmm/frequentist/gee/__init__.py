@@ -8,8 +8,9 @@ With marginal mean :math:`\mu`, variance :math:`\phi A` and working correlation
 
 ``solve`` alternates steps for beta with estimates of alpha; what alpha is, and what it makes of
 the covariance of a cluster, is said by an *association*: correlations of the residuals
-(``correlation``) or odds ratios of pairs of binary responses (``odds_ratio``). ``covariance``
-has the standard errors, ``criteria`` QIC, ``hypotheses`` the Wald and score tests.
+(``correlation``), odds ratios of pairs of binary responses (``odds_ratio``), or a random effect
+of the mixed model, whose conditional coefficients are then estimated (``random_effects``).
+``covariance`` has the standard errors, ``criteria`` QIC, ``hypotheses`` the Wald and score tests.
 """
 
 from time import perf_counter
@@ -21,6 +22,7 @@ from ...methods import GEE
 from .covariance import Covariances, degrees_of_freedom
 from .notes import notes
 from .pose import pose
+from .random_effects import RandomEffects
 from .solve import solve
 
 
@@ -48,16 +50,17 @@ def fit(model, method: GEE) -> Fit:
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         solution = solve(problem)
         vcovs = Covariances(model, method, solution, problem)
-        default = vcovs[next(iter(vcovs))]
         details = association.details(solution)
+        parts = {"joint_cov": vcovs[next(iter(vcovs))], "estimand": "population-averaged"}
+        if isinstance(association, RandomEffects):
+            parts = association.conditional_parts(model, solution)
     return Fit(
         model=model,
         method=method,
         beta=solution.beta,
         vcovs=vcovs,
-        joint_cov=default,
+        **parts,
         df=degrees_of_freedom(method, problem),
-        estimand="population-averaged",
         converged=solution.converged,
         messages=notes(model, method, problem, solution, vcovs),
         seconds=Seconds(run=perf_counter() - begin),

@@ -13,7 +13,7 @@ import numpy as np
 from ...methods import GEE, NotServedError
 from ...numerics.quasi_likelihood import quasi_score
 from ...numerics.working_correlation import STRUCTURES, Fixed, MDependent, WorkingCorrelation
-from .problem import Equations, Rows
+from .problem import KINDS, Equations, Rows
 
 
 class Residuals(NamedTuple):
@@ -59,6 +59,12 @@ class Correlation:
     def on(self, rows: Rows) -> "Correlation":
         """Give the same of rows with other columns or offsets."""
         return replace(self, rows=rows)
+
+    kinds = KINDS
+
+    def robust(self, solution) -> None:
+        """Give none: how alpha is estimated does not matter to first order."""
+        return
 
     def start(self) -> np.ndarray:
         """Zeros."""

@@ -25,16 +25,16 @@ from .problem import Equations, Problem
 from .solve import Solution, solve_or_nan
 
 FEW_CLUSTERS = 40
-KINDS = ("robust", "mancl-derouen", "kauermann-carroll", "naive")
 CHUNK = 4_000_000  # numbers in the blocks that are held at once
 FULL_LEVERAGE = 1e-10  # of 1 less the largest eigenvalue of a cluster's leverage
 
 
-def default_kind(method: GEE, clusters: int) -> str:
+def default_kind(method: GEE, problem: Problem) -> str:
     """Give the covariance of the standard errors: corrected where clusters are few."""
     if method.cov != "auto":
         return method.cov
-    return "mancl-derouen" if clusters < FEW_CLUSTERS else "robust"
+    few = problem.clusters.count < FEW_CLUSTERS
+    return "mancl-derouen" if few and "mancl-derouen" in problem.association.kinds else "robust"
 
 
 def degrees_of_freedom(method: GEE, problem: Problem) -> float | None:
@@ -54,29 +54,35 @@ class Covariances(Mapping[str, np.ndarray]):
 
     def __init__(self, model, method: GEE, solution: Solution, problem: Problem):
         self._of = model, method, solution
-        default = default_kind(method, problem.clusters.count)
-        self._order = sorted(KINDS, key=lambda kind: kind != default)
-        equations = equations_at(problem, solution)
-        self._found = {default: covariance(equations, solution.scale, default)}
+        default = default_kind(method, problem)
+        self._order = sorted(problem.association.kinds, key=lambda kind: kind != default)
+        self._found = {default: covariance_at(problem, solution, default)}
 
     def __iter__(self) -> Iterator[str]:
         """Kinds, the default first."""
         return iter(self._order)
 
     def __len__(self) -> int:
-        """Four."""
+        """Count the kinds."""
         return len(self._order)
 
     def __getitem__(self, kind: str) -> np.ndarray:
         """Give one kind, shape ``(p, p)``."""
-        if kind not in KINDS:
+        if kind not in self._order:
             raise KeyError(kind)
         if kind not in self._found:
             model, method, solution = self._of
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-                equations = equations_at(pose(model, method), solution)
-                self._found[kind] = covariance(equations, solution.scale, kind)
+                self._found[kind] = covariance_at(pose(model, method), solution, kind)
         return self._found[kind]
+
+
+def covariance_at(problem: Problem, solution: Solution, kind: str) -> np.ndarray:
+    """Give one kind of covariance at a solution, shape ``(p, p)``."""
+    found = problem.association.robust(solution) if kind == "robust" else None
+    if found is None:
+        return covariance(equations_at(problem, solution), solution.scale, kind)
+    return found
 
 
 def equations_at(problem: Problem, solution: Solution) -> Equations:

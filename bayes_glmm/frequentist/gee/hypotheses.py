@@ -85,6 +85,11 @@ def score_test(fit: Fit, hypothesis, value=0.0) -> pd.Series:
             f"score_test() got a fit by {fit.label}: it tests estimating equations, GEE(); use "
             "anova() for likelihood ratios or wald_test()."
         )
+    if fit.estimand == "conditional":
+        raise NotServedError(
+            f"score_test() got {fit.label}, whose mean depends on the variance of the random "
+            "effect, which the score statistic takes as known: use wald_test()."
+        )
     L = contrast(fit, hypothesis)
     c = np.broadcast_to(np.asarray(value, float), (len(L),))
     problem = pose(fit.model, fit.method)

@@ -8,6 +8,7 @@ from ...messages import Message, message
 from ...methods import GEE
 from .covariance import FEW_CLUSTERS, Covariances, degrees_of_freedom
 from .problem import Problem
+from .random_effects import RandomEffects
 from .solve import LIMIT, Solution
 
 SHOWN = 6  # parameters of the working correlation in a message
@@ -23,6 +24,7 @@ def notes(
             *ignored_terms(model, problem),
             *of_association(problem, solution),
             *of_convergence(solution),
+            *of_variance(model, problem, solution),
             *of_clusters(method, problem, vcovs),
         )
     )
@@ -30,6 +32,8 @@ def notes(
 
 def ignored_terms(model, problem: Problem) -> Iterable[Message]:
     """Say that the random terms only name the clusters."""
+    if isinstance(problem.association, RandomEffects):
+        return
     terms = [f"({', '.join(g.columns)} | {g.group})" for g in model.design.groups]
     if len(terms) > 1 or any(g.q > 1 for g in model.design.groups):
         yield message(
@@ -53,6 +57,13 @@ def of_association(problem: Problem, solution: Solution) -> Iterable[Message]:
         least=least,
         corr=problem.association.name,
     )
+
+
+def of_variance(model, problem: Problem, solution: Solution) -> Iterable[Message]:
+    """Say that a variance is zero."""
+    if isinstance(problem.association, RandomEffects) and solution.alpha[0] == 0:
+        (group,) = model.design.groups
+        yield message("zero-variance", component=f"{group.columns[0]} by {group.group}")
 
 
 def of_convergence(solution: Solution) -> Iterable[Message]:

@@ -30,7 +30,7 @@ import numpy as np
 
 from ...methods import GEE, NotServedError
 from ...numerics.quasi_likelihood import quasi_score
-from .problem import Equations, Rows
+from .problem import KINDS, Equations, Rows
 from .solve import solve_or_nan
 
 LONGEST_STEP = 1.0  # of a log odds ratio in one iteration
@@ -151,6 +151,12 @@ class OddsRatio:
     def on(self, rows: Rows) -> "OddsRatio":
         """Give the same of rows with other columns or offsets."""
         return replace(self, rows=rows)
+
+    kinds = KINDS
+
+    def robust(self, solution) -> None:
+        """Give none: how alpha is estimated does not matter to first order."""
+        return
 
     def start(self) -> np.ndarray:
         """Zeros: independent pairs."""

@@ -9,6 +9,7 @@ from ..quasi import refuse_dispersion
 from .correlation import Correlation, structure_of
 from .odds_ratio import OddsRatio, refuse_not_binary
 from .problem import Problem, Rows
+from .random_effects import RandomEffects, refuse_not_one_effect
 
 
 def pose(model, method: GEE) -> Problem:
@@ -23,6 +24,10 @@ def pose(model, method: GEE) -> Problem:
         refuse_not_binary(model, method)
         rows = rows_of(model, method, "none" if method.corr == "log-odds" else "lags")
         return Problem(rows, OddsRatio(rows, method))
+    if method.corr == "random-effects":
+        refuse_not_one_effect(model, method)
+        rows = rows_of(model, method, "none")
+        return Problem(rows, RandomEffects(rows, model.design.groups[0].Z[rows.order, 0]))
     refuse_dispersion(model.family, method.label)
     structure = structure_of(method)
     rows = rows_of(model, method, structure.waves)
@@ -43,4 +48,5 @@ def rows_of(model, method: GEE, waves: str) -> Rows:
         arranged.clusters,
         arranged.name,
         arranged.labels,
+        order,
     )

@@ -10,13 +10,15 @@ import numpy as np
 from ...numerics.bind import Bound
 from ...numerics.clusters import Clusters
 
+KINDS = ("robust", "mancl-derouen", "kauermann-carroll", "naive")  # of covariance
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of a model in the order of its clusters; ``X`` is transposed, ``(p, n)``.
 
     ``y, trials, offset`` have shape ``(n,)``; ``labels`` are the times that the waves stand
-    for, or None.
+    for, or None; ``order`` are rows of the design.
     """
 
     bound: Bound
@@ -27,6 +29,7 @@ class Rows:
     clusters: Clusters
     cluster: str
     labels: tuple | None
+    order: np.ndarray
 
     @property
     def p(self) -> int:
@@ -74,6 +77,15 @@ class Association(Protocol):
     @property
     def name(self) -> str:
         """Name it as tables do."""
+        ...
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of covariance that there are."""
+        ...
+
+    def robust(self, solution: Any) -> np.ndarray | None:
+        """Give the robust covariance where it is not that of beta's equations alone."""
         ...
 
     def on(self, rows: Rows) -> "Association":
