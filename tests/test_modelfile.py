@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bayes_glmm.methods import GEE, GLM, ML, NUTS, PQL
@@ -108,6 +109,9 @@ def test_everything_a_file_can_say_survives_the_round_trip(write, tmp_path):
                 '[[methods]]\nname = "nuts"\ndraws = 200',
                 '[[methods]]\nname = "ml"\nnodes = 11',
                 '[[methods]]\nname = "gee"\nscale = 1.0\ncluster = "g"',
+                '[[methods]]\nname = "gee"\ncorr = [[1, 0.5], [0.5, 1]]\nwaves = [1, 2]\n'
+                'time = "x"\ncov = "kauermann-carroll"\nreference = "t"',
+                '[[methods]]\nname = "gee"\ncorr = "m-dependent"\nm = 2',
             )
         ),
     )
@@ -123,6 +127,8 @@ def test_everything_a_file_can_say_survives_the_round_trip(write, tmp_path):
         NUTS(draws=200, seed=7),
         ML(nodes=11),
         GEE(scale=1.0, cluster="g"),
+        GEE(np.eye(2) / 2 + 0.5, waves=(1, 2), time="x", cov="kauermann-carroll", reference="t"),
+        GEE("m-dependent", m=2),
     )
     assert loaded.data.levels == {"period": ("10", "1", "2")}
     assert loaded.report.notes == 'A "quoted" note, größer.'
