@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 DIAGNOSTICS = ["rhat", "ess_bulk", "ess_tail"]
 AVERAGED, FORMULA = "averaged", "attenuation formula"
 # posterior draws times rows that are averaged over the random effects, and the fewest draws
-MOST_VALUES, FEWEST_DRAWS = 2_000_000, 200
+MOST_VALUES, FEWEST_DRAWS = 2_000_000, 100
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def averaged_rows(fits: Mapping[str, Fit], level: float) -> pd.DataFrame:
     formula = formula or next(iter(mixed), None)
     tables = []
     for label, fit in mixed.items():
-        draws = max(FEWEST_DRAWS, min(1000, MOST_VALUES // fit.model.design.n))
+        draws = affordable_draws(fit)
         kinds = [(AVERAGED, "coefficients")] + [(FORMULA, "attenuated")] * (label == formula)
         try:
             population = fit.population_averaged(level=level, draws=draws)
@@ -193,6 +193,11 @@ def averaged_rows(fits: Mapping[str, Fit], level: float) -> pd.DataFrame:
     if not tables:
         return empty
     return pd.concat(tables, ignore_index=True).reindex(columns=empty.columns)
+
+
+def affordable_draws(fit: Fit) -> int:
+    """Give the posterior draws to average without being asked: fewer where the data are large."""
+    return max(FEWEST_DRAWS, min(1000, MOST_VALUES // fit.model.design.n))
 
 
 def _wide(tables: Mapping[str, pd.DataFrame]) -> str:

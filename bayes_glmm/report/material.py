@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..comparison import Comparison
+from ..comparison import AVERAGED as AVERAGE
+from ..comparison import FORMULA, Comparison
 from ..fit import Component, Fit, components_of, datatree_name
 from ..ranking import rank_levels
 from .document import Block, Key, Paragraph
-from .figures.canvas import OTHER, MethodStyle, method_styles
+from .figures.canvas import OTHER, MethodStyle, hollow, method_styles
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +100,22 @@ class Material:
         """Colour and marker of each label."""
         return method_styles({label: fit.method for label, fit in self.fits.items()})
 
+    @cached_property
+    def averages(self) -> pd.DataFrame:
+        """Conditional fits averaged over their random effects; see ``Comparison.averaged``."""
+        self.progress("averages over the population")
+        return self.comparison.averaged()
+
     def style(self, label: str) -> MethodStyle:
-        """Style of a label; failed methods have one too."""
-        return self.styles.get(label, OTHER)
+        """Style of a label; failed methods have one too, averaged fits that of their method."""
+        if label in self.styles:
+            return self.styles[label]
+        for name, style in self.styles.items():
+            if label == f"{name}, {AVERAGE}":
+                return style
+            if label == f"{name}, {FORMULA}":
+                return hollow(style)
+        return OTHER
 
     def key(self, label: str) -> Key:
         """Label with its colour and marker."""

@@ -81,9 +81,13 @@ def test_a_failed_method_is_a_row_that_says_why(document):
 
 
 def test_estimands_have_tables_of_their_own(document):
-    _, conditional, averaged, likelihoods = tables(document, "comparison")
+    _, conditional, averaged, contrasts, likelihoods = tables(document, "comparison")
     assert {row[0] for row in cells(conditional)} == {"NUTS", "ML", "PQL"}
-    assert {row[0] for row in cells(averaged)} == {"GEE, exchangeable"}
+    derived = {"NUTS, averaged", "ML, averaged", "ML, attenuation formula", "PQL, averaged"}
+    assert {row[0] for row in cells(averaged)} == {"GEE, exchangeable", *derived}
+    assert {row[0] for row in cells(contrasts)} == {
+        "GEE, exchangeable", "NUTS, averaged", "ML, averaged",
+    }  # fmt: skip
     assert [row[:3] for row in cells(likelihoods)] == [["ML", "quadrature", "−31.400"]]
 
 

@@ -73,10 +73,11 @@ STYLES = {
     "Laplace": MethodStyle("#E69F00", "D", "◆"),
     "PQL": MethodStyle("#009E73", "^", "▲"),
     "GEE": MethodStyle("#B5478B", "v", "▼"),
+    "ConditionalLogit": MethodStyle("#8C6D31", "p", "⬟"),
     "GLM": MethodStyle("#595959", "X", "✕"),
 }
 OTHER = MethodStyle("#4B9CD3", "P", "✚")
-HOLLOW = {"●": "○", "⬢": "⬡", "■": "□", "◆": "◇", "▲": "△", "▼": "▽", "✕": "×", "✚": "✛"}
+HOLLOW = {"●": "○", "⬢": "⬡", "■": "□", "◆": "◇", "▲": "△", "▼": "▽", "⬟": "⬠", "✕": "×", "✚": "✛"}
 
 
 def method_styles(methods: dict) -> dict[str, MethodStyle]:
@@ -85,12 +86,15 @@ def method_styles(methods: dict) -> dict[str, MethodStyle]:
     for label, method in methods.items():
         kind = "Laplace" if getattr(method, "nodes", None) == 1 else type(method).__name__
         style = STYLES.get(kind, OTHER)
-        if kind in seen:
-            hollow = HOLLOW[style.character]
-            style = MethodStyle(style.color, style.marker, hollow, filled=False)
+        styles[label] = hollow(style) if kind in seen else style
         seen.add(kind)
-        styles[label] = style
     return styles
+
+
+def hollow(style: MethodStyle) -> MethodStyle:
+    """Give the same style with an empty marker."""
+    character = HOLLOW.get(style.character, style.character)
+    return MethodStyle(style.color, style.marker, character, filled=False)
 
 
 def styled(figure: Callable[..., Figure]) -> Callable[..., Figure]:

@@ -1,8 +1,8 @@
 """Forest plot: estimates and intervals of several methods, one small panel per parameter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, isfinite
+from dataclasses import dataclass, replace
+from math import ceil, isfinite, nan
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -39,6 +39,7 @@ class Panel:
 def forest(panels: Sequence[Panel], axis: str) -> Figure:
     """Draw the panels in two columns, each with its own scale; ``axis`` names the unit."""
     columns = 1 if len(panels) == 1 else 2
+    panels = [p for k in range(0, len(panels), columns) for p in aligned(panels[k : k + columns])]
     rows = ceil(len(panels) / columns)
     lines = max(sum(wrapped(m.label).count("\n") * 0.5 + 1 for m in p.marks) for p in panels)
     figure = sheet(rows * (0.22 * lines + 0.52) + 0.3)
@@ -52,8 +53,22 @@ def forest(panels: Sequence[Panel], axis: str) -> Figure:
     return figure
 
 
+def aligned(panels: Sequence[Panel]) -> list[Panel]:
+    """Give panels that stand side by side the same methods; one without an answer has a gap."""
+    methods = {m.label: m for p in panels for m in p.marks}
+
+    def filled(panel: Panel) -> Panel:
+        own = {m.label: m for m in panel.marks}
+        absent = {k: Mark(k, m.style, nan, nan, nan) for k, m in methods.items() if k not in own}
+        return replace(panel, marks=[(own | absent)[label] for label in methods])
+
+    return [filled(panel) for panel in panels]
+
+
 def _panel(axes: Axes, panel: Panel, named: bool) -> None:
     for row, mark in enumerate(panel.marks):
+        if not isfinite(mark.estimate):
+            continue
         style = mark.style
         axes.plot([mark.low, mark.high], [row, row], color=style.color, lw=1.6, zorder=2)
         axes.plot(
@@ -66,7 +81,7 @@ def _panel(axes: Axes, panel: Panel, named: bool) -> None:
             mew=1.2,
             zorder=3,
         )
-    first = panel.marks[0]
+    first = next(m for m in panel.marks if isfinite(m.estimate))
     if len(panel.marks) > 1:
         axes.axvline(first.estimate, color=first.style.color, lw=1, alpha=0.35, zorder=1)
     if panel.zero:
@@ -79,14 +94,14 @@ def _panel(axes: Axes, panel: Panel, named: bool) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=FAINT, lw=0.6)
     axes.set_axisbelow(True)
-    axes.set_title(shorten(panel.title, 26))
+    axes.set_title(shorten(panel.title, 22))
     axes.spines["left"].set_visible(False)
     axes.locator_params(axis="x", nbins=4)
 
 
 def _limits(panel: Panel) -> tuple[float, float]:
     """Range of the panel: every estimate, and limits unless one method's dwarf the others'."""
-    estimates = [m.estimate for m in panel.marks]
+    estimates = [m.estimate for m in panel.marks if isfinite(m.estimate)]
     widths = [m.high - m.low for m in panel.marks if isfinite(m.high - m.low)]
     reach = 4 * float(np.median(widths)) if widths else 1.0
     ends = [x for m in panel.marks for x in (m.low, m.high) if isfinite(x)]

@@ -11,6 +11,7 @@ from ..figures.forest import Mark, Panel, forest
 from ..material import AVERAGED, CONDITIONAL, Material, attempt
 from ..numbers import ABSENT, decimals_for, duration, fixed, interval, significant
 from ..scales import scale_of
+from .population import agreement, contrasts, derived, shrinkage, what_is_what
 
 MEANING = {
     CONDITIONAL: "the effect within one level of the groups, its group effect held fixed",
@@ -21,13 +22,8 @@ MEANING = {
 def comparison(material: Material) -> list[Block]:
     """How each method went, estimates by estimand, forest plots, log-likelihoods."""
     blocks: list[Block] = [Subtitle("How each method went"), _methods(material)]
-    for estimand, fits in ((CONDITIONAL, material.conditional), (AVERAGED, material.averaged)):
-        if fits:
-            blocks += attempt(
-                f"table of {estimand} estimates", lambda e=estimand: _block(material, e)
-            )
-    if not material.averaged:
-        blocks.append(Paragraph("No method with population-averaged coefficients gave a fit."))
+    for estimand in (CONDITIONAL, AVERAGED):
+        blocks += attempt(f"{estimand} estimates", lambda e=estimand: _block(material, e))
     blocks += attempt("table of log-likelihoods", lambda: _likelihoods(material))
     return blocks
 
@@ -57,38 +53,63 @@ def _method_row(material: Material, label: str, fit: Fit) -> tuple[Text, ...]:
 
 
 def _block(material: Material, estimand: str) -> list[Block]:
-    """Table and forest plot of one estimand."""
-    fits = material.comparison.by_estimand(estimand)
+    """Table and forest plot of one estimand, and what is to be said about it."""
+    tables = _tidy(material.comparison.by_estimand(estimand))
+    if estimand == AVERAGED:
+        tables |= derived(material)
+    if not tables and estimand == AVERAGED:
+        return [Paragraph("No method with population-averaged coefficients gave a fit.")]
+    if not tables:
+        return []
     caption = (
         f"A coefficient is {MEANING[estimand]}. Unit: {scale_of(material.model).axis}. SE is the "
         "standard error, for draws the posterior SD."
     )
-    return [
+    shown = [
         Subtitle(f"{estimand.capitalize()} coefficients"),
-        *attempt("forest plot", lambda: [_forest(material, fits, estimand)]),
-        _estimates(material, fits, caption),
+        *attempt("forest plot", lambda: [_forest(material, tables, estimand)]),
+        _estimates(material, tables, caption),
+    ]
+    if estimand == CONDITIONAL:
+        return [*shown, *attempt("what PQL does", lambda: shrinkage(material))]
+    return [
+        shown[0],
+        *what_is_what(material),
+        *shown[1:],
+        *attempt("agreement with GEE", lambda: agreement(material)),
+        *attempt("means over the population", lambda: contrasts(material)),
     ]
 
 
-def _estimates(material: Material, fits: Mapping[str, Fit], caption: str) -> Table:
+def _tidy(fits: Mapping[str, Fit]) -> dict[str, pd.DataFrame]:
+    """Tidy rows of each fit that has an estimate, with the kind of their intervals."""
+    tables = {}
+    for label, fit in fits.items():
+        table = fit.tidy()
+        table = table.assign(kind=[_kind(fit, row) for row in table.itertuples()])
+        tables[label] = table[table["estimate"].notna()]
+    return tables
+
+
+def _estimates(material: Material, tables: Mapping[str, pd.DataFrame], caption: str) -> Table:
     """Rows by parameter, one method each, digits by the smallest standard error."""
-    draws = any(fit.draws is not None for fit in fits.values())
+    draws = any("rhat" in table and table["rhat"].notna().any() for table in tables.values())
     columns = ["method", "estimate", "SE", "95 % interval", "kind"]
     columns += ["R-hat", "ESS"] if draws else []
     rows: list = []
-    for name, table in _by_parameter(fits).items():
+    for name, table in _by_parameter(tables).items():
         decimals = max(
             decimals_for(e, v) for e, v in zip(table.std_error, table.estimate, strict=True)
         )
         rows.append(Heading(name))
-        rows += [_estimate(material, fits, row, decimals, draws) for row in table.itertuples()]
+        rows += [_estimate(material, row, decimals, draws) for row in table.itertuples()]
     return Table(columns, rows, caption, frozenset({1, 2, 3, 5, 6}))
 
 
-def _by_parameter(fits: Mapping[str, Fit]) -> dict[str, pd.DataFrame]:
-    """Tidy rows of all fits by parameter, in the order of the first fit that has it."""
-    tables = [fit.tidy().assign(label=label) for label, fit in fits.items()]
-    whole = pd.concat(tables, ignore_index=True)
+def _by_parameter(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Tidy rows of all methods by parameter, in the order of the first that has it."""
+    labelled = [table.assign(label=label) for label, table in tables.items()]
+    whole = pd.concat(labelled, ignore_index=True)
     names = [_name(row) for row in whole.itertuples()]
     whole = whole.assign(parameter=names)
     order = sorted(dict.fromkeys(names), key=lambda n: names.index(n))
@@ -106,13 +127,13 @@ def _name(row) -> str:
     return f"SD of {row.group}{'' if column == 'Intercept' else f', {column}'}"
 
 
-def _estimate(material: Material, fits, row, decimals: int, draws: bool) -> tuple[Text, ...]:
+def _estimate(material: Material, row, decimals: int, draws: bool) -> tuple[Text, ...]:
     cells: tuple[Text, ...] = (
         material.key(row.label),
         fixed(row.estimate, decimals),
         fixed(row.std_error, decimals),
         interval(row.conf_low, row.conf_high, decimals),
-        ABSENT if row.conf_low != row.conf_low else _kind(fits[row.label], row),
+        ABSENT if row.conf_low != row.conf_low else row.kind,
     )
     if not draws:
         return cells
@@ -142,16 +163,21 @@ def _likelihoods(material: Material) -> list[Block]:
         "Log-likelihoods with all constants, and AIC. Only rows computed in the same way "
         "compare exactly: Laplace approximates the integral that quadrature computes."
     )
+    if any(f.loglik_kind == "conditional" for f in fits.values()):
+        caption += (
+            " A conditional log-likelihood is of the responses given each level's total, and "
+            "compares with no other."
+        )
     if without:
         caption += f" None for {', '.join(without)}: they maximise no likelihood of the data."
     columns = ("method", "computed by", "log-likelihood", "parameters", "AIC")
     return [Subtitle("Log-likelihoods"), Table(columns, rows, caption, frozenset({2, 3, 4}))]
 
 
-def _forest(material: Material, fits: Mapping[str, Fit], estimand: str) -> Picture:
+def _forest(material: Material, tables: Mapping[str, pd.DataFrame], estimand: str) -> Picture:
     panels = [
         Panel(title, [_mark(material, row) for row in table.itertuples()], *_axis(table))
-        for title, table in _by_parameter(fits).items()
+        for title, table in _by_parameter(tables).items()
     ]
     axis = f"{scale_of(material.model).axis}, {estimand} coefficients"
     spoken = "; ".join(f"{p.title}: {_spoken(p.marks)}" for p in panels)
@@ -159,7 +185,7 @@ def _forest(material: Material, fits: Mapping[str, Fit], estimand: str) -> Pictu
         f"Estimates and 95 % intervals of {estimand} coefficients. Each panel has its own scale; "
         "the dashed line is zero"
     )
-    if len(fits) > 1:
+    if len(tables) > 1:
         caption += (
             ", the faint line the first method's estimate. Look for marks that stand away from "
             "the others, and for intervals that are shorter than the others'"

@@ -1,15 +1,16 @@
 """How to read the report: the few ideas that a learner needs, fitted to what is in it."""
 
-from math import pi, sqrt
+from math import sqrt
 
 from ...fit import Fit
+from ...population import LOGISTIC
 from ..document import Block, Bullets, Strong, Text
 from ..material import Material
 from ..numbers import significant
 
 # population-averaged = conditional / sqrt(1 + shrinkage * variance): Zeger, Liang & Albert
 # (1988), approximate for the logit, exact for the probit
-SHRINKAGE = {"logit": (16 * sqrt(3) / (15 * pi)) ** 2, "probit": 1.0}
+SHRINKAGE = {"logit": LOGISTIC, "probit": 1.0}
 
 
 def reading(material: Material) -> list[Block]:
@@ -80,6 +81,13 @@ def _notes(material: Material):
             "models the mean over the population, treats correlation as a nuisance, and takes "
             "robust standard errors, which need many clusters (with fewer than 40: corrected, "
             "with a t distribution).",
+        ),
+        (
+            "ConditionalLogit",
+            "conditional logit",
+            "conditions on every level's number of successes, so that nothing is assumed of the "
+            "levels' effects: it should agree with the mixed model on what varies within levels, "
+            "with larger standard errors; the rest it cannot estimate.",
         ),
         (
             "GLM",
