@@ -29,12 +29,12 @@ def words(text) -> str:
 
 
 def data() -> pd.DataFrame:
-    """Forty levels of five binary rows, an SD of 2.5 and an interaction."""
+    """A hundred levels of five binary rows, an SD of 3 and an interaction."""
     rng = np.random.default_rng(11)
-    g = np.repeat(np.arange(40), 5)
-    arm, time = np.where(g % 2 == 0, "a", "b"), np.tile(np.arange(5.0), 40)
-    eta = -1 + 2.5 * rng.normal(size=40)[g] + 0.3 * time - 0.5 * time * (arm == "b")
-    y = (rng.random(200) < 1 / (1 + np.exp(-eta))).astype(float)
+    g = np.repeat(np.arange(100), 5)
+    arm, time = np.where(g % 2 == 0, "a", "b"), np.tile(np.arange(5.0), 100)
+    eta = -1 + 3.0 * rng.normal(size=100)[g] + 0.3 * time - 0.5 * time * (arm == "b")
+    y = (rng.random(500) < 1 / (1 + np.exp(-eta))).astype(float)
     return pd.DataFrame({"y": y, "arm": arm, "time": time, "g": [f"g{i}" for i in g]})
 
 
@@ -95,9 +95,8 @@ def test_what_pql_does_is_computed(fits):
     said = words(note.text)
     sds = [float(f.variance.estimate[0]) for f in (pql, ml)]
     assert sds[0] < 0.8 * sds[1]
-    assert (
-        f"at {sds[0]:.1f}, {100 - 100 * sds[0] / sds[1]:.0f}\u202f% below the {sds[1]:.1f}" in said
-    )
+    below = f"{100 - 100 * sds[0] / sds[1]:.0f}\u202f% below the {sds[1]:.1f}"
+    assert f"at {sds[0]:.1f}, {below}" in said
     term = "arm[T.b]:time"
     ratio = pql.fixef()[term] / ml.fixef()[term]
     assert f"{term} is" in said and f"a factor of {ratio:.2g}" in said
@@ -118,7 +117,7 @@ def test_contrasts_are_of_factors_and_columns_of_two_values(fits):
     assert contrast_pairs(material) == [("arm", "a", "b")]
     (table,) = contrasts(material)
     expected = fits[2].population_averaged().compare("arm", "a", "b")
-    first = [row for row in table.rows if not isinstance(row, Heading)][0]
+    first = next(row for row in table.rows if not isinstance(row, Heading))
     assert words(first[1]) == f"{expected.estimate[0]:.3f}"
     coded = data().assign(arm=lambda d: (d.arm == "b") * 1.0)
     model = bg.GLMM("y ~ arm * time + (1 | g)", coded, family="bernoulli")

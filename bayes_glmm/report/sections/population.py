@@ -69,7 +69,7 @@ def agreement(material: Material) -> list[Block]:
         return []
     words = []
     for name, fit in robust.items():
-        distance = np.abs(rows["estimate"].to_numpy() - fit.beta) / fit.se().to_numpy()
+        distance = np.abs(np.asarray(rows["estimate"]) - fit.beta) / fit.se().to_numpy()
         k = int(np.argmax(distance))
         words.append(f"{significant(float(distance[k]))} from {name} ({fit.terms[k]})")
     lead = "In robust standard errors, the largest distance of "
@@ -231,22 +231,26 @@ def _verdicts(one, two) -> str:
 
 def _averaged(material: Material, label: str, name: str, term: str) -> tuple[Inline, ...]:
     """Compare the same coefficient after averaging, where a smaller SD attenuates less."""
-    rows = {k: rows.set_index("term") for k, rows in material.averages.groupby("label")}
-    pair = [rows.get(f"{k}, averaged") for k in (label, name)]
-    if pair[0] is None or pair[1] is None:
+    of = {str(k): _pairs(rows) for k, rows in material.averages.groupby("label")}
+    one, two = (of.get(f"{k}, averaged") for k in (label, name))
+    if one is None or two is None:
         return ()
-    ratio = significant(pair[1]["estimate"][term] / pair[0]["estimate"][term], 3)
-    apart = ((pair[1]["estimate"] - pair[0]["estimate"]) / pair[0]["std_error"]).abs()
-    farthest = str(apart.idxmax())
+    ratio = significant(two[term][0] / one[term][0], 3)
+    farthest = max(one, key=lambda t: abs(two[t][0] - one[t][0]) / one[t][1])
     return (
         " Averaged over the population, where a smaller SD attenuates less, it is "
-        f"{_against(*pair, term)}, a factor of {ratio}; what differs most then is ",
+        f"{_against(one[term], two[term])}, a factor of {ratio}; what differs most then is ",
         Code(farthest),
-        f", {_against(*pair, farthest)}.",
+        f", {_against(one[farthest], two[farthest])}.",
     )
 
 
-def _against(one: pd.DataFrame, two: pd.DataFrame, term: str) -> str:
-    a, b = float(one["estimate"][term]), float(two["estimate"][term])
-    decimals = decimals_for(float(one["std_error"][term]), a)
-    return f"{fixed(b, decimals)} against {fixed(a, decimals)}"
+def _pairs(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Estimate and standard error by term."""
+    columns = (rows["term"], rows["estimate"], rows["std_error"])
+    return {str(t): (float(e), float(s)) for t, e, s in zip(*columns, strict=True)}
+
+
+def _against(one: tuple[float, float], two: tuple[float, float]) -> str:
+    decimals = decimals_for(one[1], one[0])
+    return f"{fixed(two[0], decimals)} against {fixed(one[0], decimals)}"
