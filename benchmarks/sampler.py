@@ -70,6 +70,8 @@ def sample_bambi(problem, data, options, seed, sampler="pymc"):
 
     response = "p(incidence, size)" if problem.grouped else problem.response
     formula = problem.formula.replace(problem.response, response, 1)
+    # Bambi sorts the levels of factors that are not ordered, and so changes the reference level
+    data = data.assign(**{name: data[name].cat.as_ordered() for name in factors(data)})
     model = bambi.Model(formula, data, family=problem.family, priors=bambi_priors(problem, data))
     tree = model.fit(
         draws=options.draws,
