@@ -2,8 +2,9 @@ r"""What variance components mean: intraclass correlations and median ratios, wi
 
 The intraclass correlation is that of two responses which share a level. Where the response
 is a threshold of a latent variable (binary data, links logit, probit, cloglog) it is that of
-the latent variables, whose residual variance the link fixes; for a normal response with
-identity link it is that of the responses; for a log link it is too, at a stated mean.
+the latent variables, whose residual variance the link fixes, or on request that of the
+responses themselves, at a stated mean; for a normal response with identity link it is that of
+the responses; for a log link it is too, at a stated mean.
 """
 
 from collections.abc import Callable
@@ -12,14 +13,16 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit, ndtri, roots_hermitenorm
+from scipy.special import expit, logit, ndtri, owens_t, roots_hermitenorm
 
 from .fit import Component, Fit, Variance, components_of
 from .methods import NotServedError
+from .numerics.population_mean import STRIP, nodes_for, population_mean
 from .priors.implied import LATENT, RATIOS
 
 NODES = 40  # of the average over a lognormal mean
 STEP = 1e-5  # of differences, on the log scale
+ROUNDS = 60  # of Newton's search for the predictor of a mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,9 @@ class Shares:
     shared: np.ndarray
 
 
-def icc(fit: Fit, *, mean: float | None = None, level: float = 0.95) -> pd.DataFrame:
+def icc(
+    fit: Fit, *, mean: float | None = None, scale: str | None = None, level: float = 0.95
+) -> pd.DataFrame:
     r"""Intraclass correlations: of two responses that share a level of a grouping factor.
 
     With :math:`\sigma^2_S` the variance of the random intercepts that the two share and
@@ -54,13 +59,25 @@ def icc(fit: Fit, *, mean: float | None = None, level: float = 0.95) -> pd.DataF
     :math:`\mu`, :math:`V` the family's variance function and
     :math:`Z \sim N(-\sigma_T^2/2, \sigma_T^2)`.
 
+    The correlation of binary responses themselves (``scale="response"``) at the marginal mean
+    :math:`\mu` is, without simulation (Goldstein, Browne & Rasbash 2002 simulate it),
+
+    .. math:: \mathrm{ICC} = \frac{E\,[\,E(\mu(\eta + b_S + b_{T \setminus S}) \mid b_S)^2\,]
+       - \mu^2}{\mu(1 - \mu)}, \qquad b_S \sim N(0, \sigma_S^2),
+
+    ``eta`` the predictor whose marginal mean is ``mu``; by quadrature, for the probit in closed
+    form.
+
     Parameters
     ----------
     fit
         A fit of a mixed model.
     mean
-        Marginal mean of the response at which the correlation of a log link is given, taken
-        as known. Default: the mean of the observed responses.
+        Marginal mean of the response at which the correlation on the response scale is given,
+        taken as known. Default: the mean of the observed responses (per trial).
+    scale
+        Of binary responses: "latent" (the default) or "response"; other families have "response"
+        alone.
     level
         Coverage.
 
@@ -88,7 +105,7 @@ def icc(fit: Fit, *, mean: float | None = None, level: float = 0.95) -> pd.DataF
             f"{fit.label} estimates no variance components, so it has no intraclass correlation: "
             "use a fit of a mixed model by ML() or NUTS()."
         )
-    residual, scale = _residual(fit, mean)
+    residual, named = _residual(fit, mean, scale)
     shares = shares_of(fit.model.design, bool(np.any(fit.model.design.trials > 1)))
     intercepts = [_intercept(fit, g.group) for g in fit.model.design.groups]
 
@@ -101,7 +118,7 @@ def icc(fit: Fit, *, mean: float | None = None, level: float = 0.95) -> pd.DataF
     columns = _summary(fit, correlations, level, logit, expit)
     table = pd.DataFrame({"group": shares.groups, "term": "Intercept", "icc": columns[0]})
     limits = {"std_error": columns[1], "conf_low": columns[2], "conf_high": columns[3]}
-    return table.assign(**limits, scale=scale)
+    return table.assign(**limits, scale=named)
 
 
 def median_ratio(fit: Fit, *, level: float = 0.95) -> pd.DataFrame:
@@ -182,10 +199,18 @@ def _intercept(fit: Fit, group: str) -> int:
 Residual = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def _residual(fit: Fit, mean: float | None) -> tuple[Residual, str]:
+def _residual(fit: Fit, mean: float | None, scale: str | None) -> tuple[Residual, str]:
     """How variances, shared variances and dispersion give the correlations, and their scale."""
     family, link = fit.model.family, fit.model.link
-    if link.name in LATENT and family.name in ("bernoulli", "binomial"):
+    binary = family.name in ("bernoulli", "binomial")
+    if scale not in (None, "response", *(["latent"] if binary else [])):
+        raise ValueError(
+            f"icc(scale={scale!r}) is not an option of the {family.name} family: use "
+            f"{'latent or response' if binary else 'response'}."
+        )
+    if binary and scale == "response":
+        return _of_binary(link, _mean_of(fit, mean, 1.0))
+    if link.name in LATENT and binary:
         _refuse_mean(mean, link.name)
         return _over(LATENT[link.name]), f"latent ({link.name})"
     if link.name == "identity" and family.name == "gaussian":
@@ -203,15 +228,17 @@ def _residual(fit: Fit, mean: float | None) -> tuple[Residual, str]:
 def _refuse_mean(mean: float | None, link: str) -> None:
     if mean is not None:
         raise ValueError(
-            f"icc(mean={mean!r}) is for log links, whose correlation depends on the mean: with "
-            f"link {link!r} leave it out."
+            f"icc(mean={mean!r}) is for correlations that depend on the mean, of log links and on "
+            f"the response scale of binary data: with link {link!r} here leave it out."
         )
 
 
-def _mean_of(fit: Fit, mean: float | None) -> float:
-    value = float(fit.model.design.y.mean()) if mean is None else mean
-    if not 0 < value < np.inf:
-        raise ValueError(f"icc(mean={value!r}) must be positive: give a mean of the response.")
+def _mean_of(fit: Fit, mean: float | None, below: float = np.inf) -> float:
+    design = fit.model.design
+    value = float(design.y.sum() / design.trials.sum()) if mean is None else mean
+    if not 0 < value < below:
+        what = "positive" if below == np.inf else "between 0 and 1"
+        raise ValueError(f"icc(mean={value!r}) must be {what}: give a mean of the response.")
     return float(value)
 
 
@@ -237,6 +264,42 @@ def _of_log_link(family, mean: float) -> tuple[Residual, str]:
         return np.expm1(shared) / (np.expm1(total) + spread[..., None])
 
     return correlations, f"response at mean {mean:.3g}"
+
+
+def _of_binary(link, mean: float) -> tuple[Residual, str]:
+    """Correlations of binary responses whose marginal mean is ``mean``."""
+
+    def correlations(variances, shared, dispersion):
+        total = variances.sum(axis=-1)
+        if link.name == "probit":
+            # P(both) = Phi_2(t, t; rho) = Phi(t) - 2 T(t, sqrt((1 - rho) / (1 + rho)))
+            rho = shared / (1 + total)[..., None]
+            both = mean - 2 * owens_t(ndtri(mean), np.sqrt((1 - rho) / (1 + rho)))
+            return (both - mean**2) / (mean * (1 - mean))
+        eta = predictor_of_mean(link, mean, total)
+        z, w = nodes_for(STRIP[link.name], np.sqrt(shared).max(initial=0.0))
+        at = eta[..., None, None] + np.sqrt(shared)[..., None] * z
+        rest = np.maximum(total[..., None] - shared, 0.0)
+        given = population_mean(link, at, rest[..., None])[0]
+        return ((given - mean) ** 2 @ w) / (mean * (1 - mean))
+
+    return correlations, f"response at mean {mean:.3g}"
+
+
+def predictor_of_mean(link, mean: float, variance: np.ndarray) -> np.ndarray:
+    """Find ``eta`` at which the mean over ``N(eta, variance)`` is ``mean``, by Newton's method.
+
+    Steps are held to the spread of the predictor, so that none leaps into a tail.
+    """
+    spread = np.sqrt(1 + variance)
+    eta = link.link(mean) * spread
+    for _ in range(ROUNDS):
+        value, slope, _ = population_mean(link, eta, variance)
+        step = np.clip((mean - value) / slope, -spread, spread)
+        eta = eta + step
+        if np.all(np.abs(step) < 1e-12 * spread):
+            break
+    return eta
 
 
 def _check_level(name: str, level: float) -> None:

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 from standin import VARIANCE, asymptotic_fit, posterior_fit
 
 import bayes_glmm as bg
-from bayes_glmm.estimands import median_factor
+from bayes_glmm.estimands import median_factor, predictor_of_mean
 from bayes_glmm.fit import Variance, components_of
 from bayes_glmm.methods import NotServedError
+from bayes_glmm.numerics.population_mean import population_mean
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 
@@ -201,12 +203,64 @@ def test_a_median_ratio_is_the_median_of_simulated_ratios():
     assert np.log(median_factor(0.8)) == pytest.approx(np.median(gap), abs=0.009)
 
 
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "cauchit"])
+def test_the_response_scale_is_the_covariance_of_integrated_responses(link):
+    """Nested integrals over a grid of 2001 x 801 points, whose error is far below 1e-8."""
+    sds, mu = np.array([1.3, 0.6]), 0.2
+    model = crossed("bernoulli", link)
+    z, inner = np.linspace(-9, 9, 2001), np.linspace(-9, 9, 801)
+    w, v = (p / p.sum() for p in map(stats.norm.pdf, (z, inner)))
+
+    def given(eta, shared, rest):
+        at = eta + shared * z[:, None] + rest * inner
+        return model.link.inverse(at)[0] @ v
+
+    eta = brentq(lambda e: given(e, *sds) @ w - mu, -20, 20, xtol=1e-13)
+    pairs = (sds, sds[::-1])
+    expected = [((given(eta, *p) ** 2) @ w - mu**2) / (mu * (1 - mu)) for p in pairs]
+    table = bg.icc(known(model, sds), scale="response", mean=mu)
+    assert list(table.icc) == pytest.approx(expected, abs=1e-8)
+    assert set(table.scale) == {"response at mean 0.2"}
+
+
+def test_the_response_scale_of_a_simulated_population():
+    """Correlation of 400,000 pairs of responses of one level: Monte Carlo error .0016."""
+    rng = np.random.default_rng(3)
+    eta = predictor_of_mean(crossed("bernoulli").link, 0.3, np.array(4.0))
+    p = expit(float(eta) + rng.normal(0, 2.0, 400_000))
+    one, other = (rng.random(400_000) < p for _ in range(2))
+    table = bg.icc(known(crossed("bernoulli"), [2.0, 0.0]), scale="response", mean=0.3)
+    assert table.icc[0] == pytest.approx(np.corrcoef(one, other)[0, 1], abs=4.5 * 0.0016)
+
+
+def test_the_response_scale_by_default_at_the_observed_share(cbpp):
+    table = bg.icc(cbpp, scale="response")
+    y = cbpp.model.design
+    assert table.scale[0] == f"response at mean {y.y.sum() / y.trials.sum():.3g}"
+    assert 0 < table.conf_low[0] < table.icc[0] < bg.icc(cbpp).icc[0]  # below the latent one
+    sds = np.array([[[0.5], [1.0]], [[1.5], [2.0]]])
+    variances = sds[..., 0] ** 2
+    eta = predictor_of_mean(cbpp.model.link, 0.1, variances)
+    assert eta.shape == (2, 2)
+    again = [
+        population_mean(cbpp.model.link, e, v)[0]
+        for e, v in zip(eta.flat, variances.flat, strict=True)
+    ]
+    assert again == pytest.approx([0.1] * 4, rel=1e-12)
+
+
 def test_what_is_not_defined_is_refused(cbpp):
+    with pytest.raises(ValueError, match="use latent or response"):
+        bg.icc(cbpp, scale="observed")
+    with pytest.raises(ValueError, match="gaussian family: use response"):
+        bg.icc(asymptotic_fit(), scale="latent")
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
+        bg.icc(cbpp, scale="response", mean=1.5)
     with pytest.raises(NotServedError, match="estimates no variance components"):
         bg.icc(cbpp.model.fit("gee"))
     with pytest.raises(NotServedError, match="not defined for the gaussian family"):
         bg.icc(known(crossed("gaussian", "log", y=np.arange(1.0, 25.0)), [1.0, 1.0, 1.0]))
-    with pytest.raises(ValueError, match="is for log links"):
+    with pytest.raises(ValueError, match="depend on the mean, of log links"):
         bg.icc(cbpp, mean=2.0)
     with pytest.raises(ValueError, match="must be positive"):
         bg.icc(known(crossed("poisson"), [1.0, 1.0]), mean=-1.0)
