@@ -71,7 +71,7 @@ def test_many_points_as_one_by_one(name):
     by_group = density.many().by_group(*arguments)
     together = by_group.sum(axis=1) + density.log_scales(arguments[2]) + density.constant
     one_by_one = [density.likelihood(x)[0] for x in points]
-    # modes to a Newton decrement of 1e-8 against 1e-20: half of it for each group
+    # modes to a Newton decrement of 1e-10 against 1e-20: half of it for each group
     np.testing.assert_allclose(together, one_by_one, atol=1e-7)
     levels = (by_group + density.log_constants(arguments[2])).sum(axis=1)
     np.testing.assert_allclose(levels, one_by_one, atol=1e-7)
