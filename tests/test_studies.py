@@ -1,11 +1,12 @@
-"""The study of the boundary test's size: it runs, and its committed result is what was asked."""
+"""The studies run, and their committed results are what was asked."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from studies import boundary_size
+from studies import boundary_size, calibration
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,3 +45,34 @@ def test_the_committed_study_holds_the_size():
 def test_the_study_refuses_nonsense():
     with pytest.raises(ValueError, match="replicates=1"):
         boundary_size.study(6, 1, seed=1, workers=1)
+
+
+def test_the_envelope_holds_uniform_ranks_and_no_others():
+    rng = np.random.default_rng(1)
+    uniform = rng.integers(0, calibration.DRAWS + 1, 250)
+    assert calibration.Envelope.of(uniform, seed=1).outside <= 0
+    assert calibration.Envelope.of(uniform // 2 + 25, seed=1).outside > 0  # too narrow a spread
+    assert calibration.Envelope.of(np.minimum(uniform, uniform[::-1]), seed=1).outside > 0
+
+
+def test_calibration_of_a_few_simulations(tmp_path):
+    ranks, counts = calibration.calibrate("gaussian", 3, seed=2)
+    assert counts["fits"] == 3 and counts["failed"] == 0
+    assert {"beta[w]", "sd_g[Intercept]", "dispersion", "log-likelihood"} <= set(ranks)
+    assert ranks.to_numpy().min() >= 0 and ranks.to_numpy().max() <= calibration.DRAWS
+    long = ranks.melt(var_name="quantity", value_name="rank").assign(structure="gaussian")
+    path = tmp_path / "ranks.csv"
+    calibration.updated(path, long)
+    again = calibration.updated(path, long.assign(rank=7))
+    assert (again["rank"] == 7).all() and len(again) == len(long)
+
+
+def test_the_committed_calibration_is_inside_its_envelopes():
+    """At 95 % one quantity in twenty leaves its envelope by chance, by a little."""
+    ranks = pd.read_csv(ROOT / "studies/results/calibration.csv")
+    fits = pd.read_csv(ROOT / "studies/results/calibration_fits.csv")
+    assert (fits.fits >= 200).all() and (fits.failed == 0).all()
+    found = calibration.envelopes_of(ranks)
+    worst = [e.outside for quantities in found.values() for e in quantities.values()]
+    assert np.mean(np.array(worst) > 0) <= 0.1
+    assert max(worst) < 0.3
