@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import bayes_glmm as bg
 
-from .frames import CROSSED, NESTED, SIMULATED
+from .frames import COMPLETE, CROSSED, NESTED, SIMULATED
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ def crossed(rows: int) -> Problem:
     return Problem(f"{CROSSED}-{rows}", "y", "x", ("g", "h"), "bernoulli")
 
 
+def complete(levels: int) -> Problem:
+    """Return the problem of so many levels, each crossed once with each of 24 others."""
+    return Problem(f"{COMPLETE}-{levels}", "y", "x", ("g", "h"), "bernoulli")
+
+
 def nested(rows: int) -> Problem:
     """Return the problem of three nested factors with that many rows."""
     return Problem(f"{NESTED}-{rows}", "y", "x", ("g", "h", "k"), "bernoulli")
@@ -119,4 +124,4 @@ def quick_cases() -> list[Case]:
 
 def posteriors(quick: bool) -> list[Problem]:
     """List the problems whose posterior is sampled."""
-    return [CBPP] if quick else [CBPP, BACTERIA, TOENAIL, OHIO]
+    return [CBPP] if quick else [CBPP, BACTERIA, TOENAIL, OHIO, GROUSE, complete(316)]

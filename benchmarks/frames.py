@@ -8,14 +8,15 @@ import pandas as pd
 
 import bayes_glmm as bg
 
-SIMULATED, CROSSED, NESTED = "simulated", "crossed", "nested"
+SIMULATED, CROSSED, COMPLETE, NESTED = "simulated", "crossed", "complete", "nested"
 
 
 @cache
 def frame(name: str) -> pd.DataFrame:
     """Return a data set by name; ``simulated-20000`` has 20,000 groups of five rows.
 
-    ``crossed-10000`` and ``nested-10000`` have 10,000 rows.
+    ``crossed-10000`` and ``nested-10000`` have 10,000 rows, ``complete-316`` each of 316
+    levels with each of 24 others once.
 
     cbpp gets the column ``healthy``, because the package glmm takes column names only inside
     ``cbind()``.
@@ -46,6 +47,14 @@ def simulated_crossed(rows: int, seed: int = 1) -> pd.DataFrame:
     return _binary(rng, eta, {"g": g, "h": h})
 
 
+def simulated_complete(levels: int, seed: int = 1) -> pd.DataFrame:
+    """Simulate a complete crossing: each of ``levels`` levels of ``g`` once with 24 of ``h``."""
+    rng = np.random.default_rng(seed)
+    g, h = np.repeat(np.arange(levels), 24), np.tile(np.arange(24), levels)
+    eta = rng.normal(size=levels)[g] + 0.7 * rng.normal(size=24)[h]
+    return _binary(rng, eta, {"g": g, "h": h})
+
+
 def simulated_nested(rows: int, seed: int = 1) -> pd.DataFrame:
     """Simulate three nested factors: 5 rows a ``g``, 10 ``g`` an ``h``, 20 ``h`` a ``k``."""
     rng = np.random.default_rng(seed)
@@ -67,7 +76,12 @@ def _binary(rng, random_part: np.ndarray, groups: dict) -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, **groups})
 
 
-MAKERS = {SIMULATED: simulated_clusters, CROSSED: simulated_crossed, NESTED: simulated_nested}
+MAKERS = {
+    SIMULATED: simulated_clusters,
+    CROSSED: simulated_crossed,
+    COMPLETE: simulated_complete,
+    NESTED: simulated_nested,
+}
 
 
 def factors(data: pd.DataFrame) -> dict[str, list[str]]:

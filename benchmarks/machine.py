@@ -17,7 +17,7 @@ PYTHON_PACKAGES = (
     "pytensor",
     "nutpie",
 )
-R_PACKAGES = ("lme4", "glmmTMB", "MASS", "nlme", "gee", "geepack", "rstanarm", "rstan")
+R_PACKAGES = ("lme4", "glmmTMB", "MASS", "nlme", "gee", "geepack", "rstanarm", "brms", "rstan")
 
 
 def processor() -> str:

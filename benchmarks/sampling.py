@@ -1,4 +1,4 @@
-"""Posteriors against Bambi: each in a fresh process, with empty and with filled caches."""
+"""Posteriors against other packages: fresh processes, with empty and with filled caches."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
-from . import rstanarm
+from . import stan
 from .cases import Problem
 from .threads import free_threads
 
 # ours first: the others are compared with it
-PACKAGES = ("bayes_glmm-integrated", "bayes_glmm", "rstanarm", "bambi", "bambi-nutpie")
+PACKAGES = ("bayes_glmm-integrated", "bayes_glmm", *stan.PACKAGES, "bambi", "bambi-nutpie")
 TOLERANCE = 0.25  # posterior standard deviations between posterior means
 
 
@@ -110,7 +110,8 @@ def process(command: list[str], environment: dict):
 class Trial:
     """One package on one problem, with compilation caches of its own.
 
-    R packages keep none, so that their only process is warm, and again is its fit alone.
+    rstanarm compiles nothing, so that its first process is warm already; brms is given a file
+    for its compiled model.
     """
 
     def __init__(self, package: str, problem: Problem, chains: Chains, caches: str):
@@ -121,7 +122,7 @@ class Trial:
         self.summary: dict | None = None
         needed = package.split("-")[0]
         if self.in_r:
-            if hint := rstanarm.missing():
+            if hint := stan.missing(package):
                 self._end(f"not installed: {hint}")
         elif find_spec(needed) is None:
             self._end(f"not installed: pip install {needed}")
@@ -129,12 +130,12 @@ class Trial:
     @property
     def in_r(self) -> bool:
         """Whether it is an R package."""
-        return self.package == "rstanarm"
+        return self.package in stan.PACKAGES
 
     def command(self, again: bool) -> list[str]:
         """Return the command of a process."""
         if self.in_r:
-            return rstanarm.command(self.problem, self.chains, self.caches)
+            return stan.command(self.package, self.problem, self.chains, self.caches, again)
         options = [f"--{name}={value}" for name, value in asdict(self.chains).items()]
         module = [sys.executable, "-m", "benchmarks.sampler", self.package, self.problem.data]
         return module + options + ["--again"] * again
@@ -154,7 +155,7 @@ class Trial:
 
     def cold(self) -> None:
         """Sample with empty caches."""
-        if self.in_r:
+        if self.in_r and self.package != stan.COMPILING:
             return
         if found := self.run(again=False):
             self.sampled = replace(self.sampled, cold=found[0])
@@ -165,7 +166,7 @@ class Trial:
             seconds, summaries = found
             self.summary, second = summaries[0], summaries[-1]
             if self.in_r:
-                self.summary = rstanarm.renamed(self.summary)
+                self.summary = stan.renamed(self.summary)
             kept = {name: self.summary[name] for name in ("ess", "rhat", "divergences")}
             again = {"again": second["fit_seconds"], "mib": second["mib"]}
             self.sampled = replace(self.sampled, warm=seconds, **again, **kept)
