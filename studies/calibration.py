@@ -286,13 +286,13 @@ def report(fits: pd.DataFrame, found: dict, command: str) -> str:
     ]
     for name in found:
         lines += [f"## {STRUCTURES[name].title}", "", f"`{STRUCTURES[name].formula}`", ""]
-        lines += [f"![Ranks less uniform, with envelope](calibration-{name}.svg)", ""]
+        lines += [f"![Ranks less uniform, with envelope](calibration-{name}.png)", ""]
     lines += [f"Written by `{command}`.", ""]
     return "\n".join(lines)
 
 
-def updated(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Replace the rows of a structure in a committed table, and write it."""
+def update(path: Path, table: pd.DataFrame) -> None:
+    """Replace the rows of a structure in a committed table."""
     if path.exists():
         before = pd.read_csv(path, keep_default_na=False)
         kept = before.loc[~before["structure"].isin(table["structure"])]
@@ -300,7 +300,6 @@ def updated(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     order = pd.Categorical(table["structure"], list(STRUCTURES))
     table = table.iloc[order.codes.argsort(kind="stable")].reset_index(drop=True)
     table.to_csv(path, index=False, lineterminator="\n")
-    return table
 
 
 def envelopes_of(ranks: pd.DataFrame) -> dict[str, dict[str, Envelope]]:
@@ -314,30 +313,39 @@ def envelopes_of(ranks: pd.DataFrame) -> dict[str, dict[str, Envelope]]:
     }
 
 
+def write(folder: Path, command: str) -> dict[str, dict[str, Envelope]]:
+    """Write report and figures from the ranks that a folder holds; return the envelopes."""
+    fits = pd.read_csv(folder / "calibration_fits.csv", keep_default_na=False)
+    found = envelopes_of(pd.read_csv(folder / "calibration.csv"))
+    for name, quantities in found.items():
+        (folder / f"calibration-{name}.png").write_bytes(envelopes(quantities).png)
+    text = report(fits, found, command)
+    (folder / "calibration.md").write_text(text, encoding="utf-8", newline="\n")
+    return found
+
+
 def main() -> None:
     """Run the study, structure by structure, and write its report anew after each."""
     parser = argparse.ArgumentParser(prog="python -m studies.calibration", description=__doc__)
     parser.add_argument("--simulations", type=int, default=250)
-    parser.add_argument("--only", nargs="+", choices=list(STRUCTURES), default=list(STRUCTURES))
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--only", nargs="+", choices=list(STRUCTURES), default=list(STRUCTURES))
+    what.add_argument("--report", action="store_true", help="write it from the ranks of before")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=HERE)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     command = f"python -m studies.calibration --simulations {given.simulations} --seed {given.seed}"
-    for name in given.only:
+    for name in [] if given.report else given.only:
         started = perf_counter()
         ranked, counts = calibrate(name, given.simulations, given.seed)
         long = ranked.melt(var_name="quantity", value_name="rank")
         long.insert(0, "structure", name)
-        ranks = updated(given.out / "calibration.csv", long)
-        row = pd.DataFrame([{"structure": name, **counts}])
-        fits = updated(given.out / "calibration_fits.csv", row)
-        found = envelopes_of(ranks)
-        (given.out / f"calibration-{name}.svg").write_bytes(envelopes(found[name]).svg)
-        text = report(fits, found, command)
-        (given.out / "calibration.md").write_text(text, encoding="utf-8", newline="\n")
-        worst = max(e.outside for e in found[name].values())
+        update(given.out / "calibration.csv", long)
+        update(given.out / "calibration_fits.csv", pd.DataFrame([{"structure": name, **counts}]))
+        worst = max(e.outside for e in write(given.out, command)[name].values())
         print(f"{name}: {counts}, worst {worst:+.2f}, {perf_counter() - started:.0f} s", flush=True)
+    write(given.out, command)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,9 @@ def test_calibration_of_a_few_simulations(tmp_path):
     assert ranks.to_numpy().min() >= 0 and ranks.to_numpy().max() <= calibration.DRAWS
     long = ranks.melt(var_name="quantity", value_name="rank").assign(structure="gaussian")
     path = tmp_path / "ranks.csv"
-    calibration.updated(path, long)
-    again = calibration.updated(path, long.assign(rank=7))
+    calibration.update(path, long)
+    calibration.update(path, long.assign(rank=7))
+    again = pd.read_csv(path)
     assert (again["rank"] == 7).all() and len(again) == len(long)
 
 
