@@ -8,7 +8,6 @@ Neither PyMC nor nutpie is imported unless NUTS is needed.
 
 import logging
 from dataclasses import replace
-from importlib.metadata import version
 from time import perf_counter
 
 import numpy as np
@@ -33,11 +32,11 @@ from .joint import others_added
 from .joint_start import LaplacePosterior
 from .sampled import Sampled
 from .summary import summarise
-from .tree import pointwise, posterior_tree, thinning
+from .tree import pointwise, posterior_tree, sign, thinning
 
 log = logging.getLogger("bayes_glmm")
 
-VERSIONS = ("bayes_glmm", "numba", "numpy", "scipy")
+PACKAGES = ("bayes_glmm", "numba", "numpy", "scipy")
 
 
 def fit(model, method) -> Fit:
@@ -226,8 +225,7 @@ def tree_of(model, method, density, sampled: Sampled, streams) -> xr.DataTree:
     tree["log_likelihood_by_group"].attrs["given"] = ", ".join(
         n for n in named if n != f"b_{block.group}"
     )
-    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
-    tree.attrs.update(kind="posterior", method=repr(method), seed=method.seed, versions=versions)
+    sign(tree, method, PACKAGES)
     return tree
 
 

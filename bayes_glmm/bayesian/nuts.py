@@ -9,7 +9,6 @@ serves all models that differ in their numbers only, and is kept on disk (``mach
 import logging
 import os
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from time import perf_counter
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -28,7 +27,7 @@ from .graph import build_graph
 from .machine import Machine, machine_of
 from .metric import Layout, Metric, sound_metric
 from .summary import summarise
-from .tree import posterior_tree
+from .tree import posterior_tree, sign
 
 log = logging.getLogger("bayes_glmm")
 
@@ -42,7 +41,7 @@ STATISTICS = (
     "energy",
     "logp",
 )
-VERSIONS = ("bayes_glmm", "pymc", "pytensor", "nutpie", "numba", "numpy")
+PACKAGES = ("bayes_glmm", "pymc", "pytensor", "nutpie", "numba", "numpy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +120,7 @@ def fit(model, method) -> Fit:
     draws = prepared.named(raw)
     statistics = raw["sample_stats"].to_dataset()[list(STATISTICS)]
     tree = posterior_tree(model, draws, statistics, np.random.default_rng(streams[1]))
-    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
-    tree.attrs.update(kind="posterior", method=repr(method), seed=method.seed, versions=versions)
+    sign(tree, method, PACKAGES)
     found = summarise(model, method, tree)
     seconds = replace(seconds, run=perf_counter() - start)
     return replace(found, seconds=seconds, messages=(*doubts, *found.messages))

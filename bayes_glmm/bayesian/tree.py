@@ -5,6 +5,9 @@ priors in NumPy, which tests hold equal to PyMC's; PyMC's own keys are the free 
 the graph, and differ from the contract's.
 """
 
+from collections.abc import Sequence
+from importlib.metadata import version
+
 import numpy as np
 import xarray as xr
 
@@ -62,6 +65,12 @@ def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) 
     if model.priors.proper:
         groups["prior"] = dataset(model, prior_draws(model, rng))
     return xr.DataTree.from_dict(groups)
+
+
+def sign(tree: xr.DataTree, method, packages: Sequence[str]) -> None:
+    """Say in the attributes of a posterior how it was made, and by which versions."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    tree.attrs.update(kind="posterior", method=repr(method), seed=method.seed, versions=versions)
 
 
 def thinning(draws: int, points: int) -> int:
