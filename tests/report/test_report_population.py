@@ -124,6 +124,17 @@ def test_contrasts_are_of_factors_and_columns_of_two_values(fits):
     assert contrast_pairs(material_of([model.fit("laplace")])) == [("arm", 0.0, 1.0)]
 
 
+def test_the_mean_at_the_first_level_of_a_factor_is_shown_once():
+    model = bg.GLMM(
+        "y01 ~ trt + week_gt2 + (1 | id)", bg.load_dataset("bacteria"), family="bernoulli"
+    )
+    (table,) = contrasts(material_of([model.fit("laplace")]))
+    headings = [words(row.text) for row in table.rows if isinstance(row, Heading)]
+    means = [text for text in headings if text.startswith("trt: mean")]
+    assert means == ["trt: mean, placebo", "trt: mean, drug", "trt: mean, drug+"]
+    assert sum(text.startswith("trt: ratio") for text in headings) == 2
+
+
 def test_panels_side_by_side_have_the_same_methods():
     ml, gee = Mark("ML", STYLES["ML"], 1.0, 0.5, 1.5), Mark("GEE", STYLES["GEE"], 2.0, 1.0, 3.0)
     one, two = aligned([Panel("a", [ml, gee]), Panel("b", [gee])])

@@ -90,10 +90,15 @@ def contrasts(material: Material) -> list[Block]:
     if not pairs or not averages:
         return []
     rows: list = []
+    shown = set()
     for column, low, high in pairs:
         tables = {label: pa.compare(column, low, high) for label, pa in averages.items()}
         for k, row in next(iter(tables.values())).iterrows():
-            rows.append(Heading((Code(column), f": {row.quantity}, {row.contrast}")))
+            heading = Heading((Code(column), f": {row.quantity}, {row.contrast}"))
+            if heading in shown:  # the mean at a factor's first level stands in every pair
+                continue
+            shown.add(heading)
+            rows.append(heading)
             picked = {label: table.loc[k] for label, table in tables.items()}
             decimals = max(decimals_for(r.std_error, r.estimate) for r in picked.values())
             rows += [_contrast(material, label, r, decimals) for label, r in picked.items()]
