@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _HOME = {
     "GLMM": "model",
     "load_dataset": "datasets",
+    "relationship_matrix": "pedigree",
     "load_model": "modelfile",
     "load_fit": "fit",
     "build_graph": "bayesian.graph",

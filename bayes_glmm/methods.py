@@ -41,6 +41,11 @@ class Method:
         """Key of the method's fit in tables and dicts."""
         return type(self).__name__
 
+    @property
+    def serves_relatives(self) -> bool:
+        """Whether it stays right where levels of a grouping factor have a known covariance."""
+        return False
+
     def stream(self, seed: int) -> np.random.SeedSequence:
         """Give the method's own random stream: it depends on the seed and the label only.
 
@@ -64,6 +69,11 @@ class GLM(Method):
 
     engine: ClassVar = "bayes_glmm.frequentist.glm:fit"
     name: ClassVar = "glm"
+
+    @property
+    def serves_relatives(self) -> bool:
+        """Group effects are left out anyway."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -227,6 +237,11 @@ class GEE(Method):
             )
 
     @property
+    def serves_relatives(self) -> bool:
+        """A working correlation may be wrong; moments implied by a random effect may not."""
+        return not (isinstance(self.corr, str) and self.corr == "random-effects")
+
+    @property
     def is_odds_ratio(self) -> bool:
         """Whether the association is one of odds ratios."""
         return isinstance(self.corr, str) and self.corr.startswith("log-odds")
@@ -341,6 +356,11 @@ class NUTS(Method):
                 f"NUTS(target_accept={self.target_accept!r}) must lie between 0.5 and 1."
             )
 
+    @property
+    def serves_relatives(self) -> bool:
+        """The graph has them."""
+        return True
+
 
 @dataclass(frozen=True)
 class Integrated(Method):
@@ -405,6 +425,11 @@ class ConditionalLogit(Method):
     engine: ClassVar = "bayes_glmm.frequentist.conditional_logit:fit"
     name: ClassVar = "conditional_logit"
     cluster: str | None = None
+
+    @property
+    def serves_relatives(self) -> bool:
+        """Intercepts of clusters drop out, whatever their distribution."""
+        return True
 
     @property
     def label(self) -> str:

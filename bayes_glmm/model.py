@@ -4,6 +4,7 @@ Formula, data, family, link and priors meet here. Every default is resolved when
 is made, and bad input is refused here, so that no method checks data again.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
@@ -11,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .design import Design, build_design
+from .design import Design, build_design, relate
 from .families import Family, Link, get_family, get_link
 from .fit import Fit
 from .formula import parse_formula
 from .messages import Message, message
-from .methods import Method, get_method
+from .methods import Method, NotServedError, get_method
 from .priors import Priors, ResolvedPriors, resolve_priors
 
 
@@ -42,6 +43,10 @@ class GLMM:
         gaussian's; None is the family's default, the first of these.
     priors
         ``bg.Priors(...)``; None takes the package's proper defaults (``priors_table()``).
+    covariance
+        Known covariances between levels, grouping factor -> DataFrame labelled by level on both
+        axes, as ``relationship_matrix`` makes it: ``b ~ N(0, A x D)`` instead of independent
+        levels. With a diagonal of one the standard deviation of the factor is that of a level.
     missing
         "raise" refuses missing values, "drop" leaves the rows out and says how many.
 
@@ -68,12 +73,14 @@ class GLMM:
         family: str | Family,
         link: str | Link | None = None,
         priors: Priors | None = None,
+        covariance: Mapping[str, Any] | None = None,
         missing: Literal["raise", "drop"] = "raise",
     ) -> None:
         parsed = parse_formula(formula)
         kind = get_family(family)
         scale = get_link(link, kind)
-        self._settle(formula, build_design(parsed, data, missing=missing), kind, scale, priors)
+        design = relate(build_design(parsed, data, missing=missing), covariance)
+        self._settle(formula, design, kind, scale, priors)
 
     def _settle(self, formula, design, family, link, priors) -> None:
         """Check the response, resolve the priors and set every attribute, once."""
@@ -144,6 +151,7 @@ class GLMM:
             fit = import_module("bayes_glmm.bayesian.default").fit(self)
         else:
             chosen = get_method(method)
+            refuse_relatives(self, chosen)
             fit = chosen.load()(self, chosen)
         return replace(fit, messages=(*self.messages, *self._separation, *fit.messages))
 
@@ -177,7 +185,8 @@ class GLMM:
     def __repr__(self) -> str:
         """Give the model in words: formula, family, data, groups and priors."""
         d = self.design
-        groups = ", ".join(f"{g.group} ({g.n_levels} levels)" for g in d.groups) or "none"
+        related = {g.group: ", related" if g.covariance is not None else "" for g in d.groups}
+        groups = [f"{g.group} ({g.n_levels} levels{related[g.group]})" for g in d.groups]
         table = self.priors_table()
         priors = "\n".join(
             f"  {p} ~ {q}" for p, q in zip(table["parameter"], table["prior"], strict=True)
@@ -185,7 +194,7 @@ class GLMM:
         return (
             f"GLMM {self.formula}\n"
             f"family {self.family.name}, link {self.link.name}; {d.n} rows, "
-            f"{d.p} coefficients; grouping factors: {groups}\npriors\n{priors}"
+            f"{d.p} coefficients; grouping factors: {', '.join(groups) or 'none'}\npriors\n{priors}"
         )
 
 
@@ -223,6 +232,16 @@ def check_response(design: Design, family: Family) -> None:
             f"The response {design.response_name!r} is outside the support of "
             f"family={family.name!r} in {outside.size} of {design.n} rows (row {labels}{more}: "
             f"{values}): it needs {needed}."
+        )
+
+
+def refuse_relatives(model: GLMM, method: Method) -> None:
+    """Refuse a method that takes levels as independent where the model relates them."""
+    related = [g.group for g in model.design.groups if g.covariance is not None]
+    if related and not method.serves_relatives:
+        raise NotServedError(
+            f"{method.label} takes the levels of a grouping factor as independent, and covariance= "
+            f"relates those of {', '.join(related)}: use NUTS()."
         )
 
 

@@ -128,6 +128,11 @@ def _model_out(model: GLMM, store: _Store) -> dict:
         "family": model.family.name,
         "link": model.link.name,
         "priors": {f.name: _priors_out(getattr(stated, f.name)) for f in fields(stated)},
+        "covariance": {
+            g.group: store.put(g.covariance)
+            for g in model.design.groups
+            if g.covariance is not None
+        },
         "index": store.put(frame.index),
         "columns": {str(name): _column_out(c, store) for name, c in frame.items()},
     }
@@ -168,7 +173,16 @@ def _model_in(text: dict, arrays) -> GLMM:
     columns = {name: _column_in(c, arrays) for name, c in text["columns"].items()}
     frame = pd.DataFrame(columns, index=_get(text["index"], arrays))
     priors = Priors(**{k: _priors_in(v) for k, v in text["priors"].items()})
-    return GLMM(text["formula"], frame, family=text["family"], link=text["link"], priors=priors)
+    given = {name: text[name] for name in ("formula", "family", "link")}
+    model = GLMM(data=frame, priors=priors, **given)
+    if not text.get("covariance"):
+        return model
+    levels = {g.group: list(g.levels) for g in model.design.groups}
+    covariance = {
+        group: pd.DataFrame(_get(kept, arrays), levels[group], levels[group])
+        for group, kept in text["covariance"].items()
+    }
+    return GLMM(data=frame, priors=priors, covariance=covariance, **given)
 
 
 def _fit_out(fit: Fit, store: _Store) -> dict:

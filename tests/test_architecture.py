@@ -20,7 +20,7 @@ PACKAGE = "bayes_glmm"
 
 # from what everything may use to what nothing may use; a folder stands for all in it
 LAYERS = (
-    {"choices", "toml", "messages", "methods", "datasets", "numerics", "progress"},
+    {"choices", "toml", "messages", "methods", "datasets", "numerics", "progress", "pedigree"},
     {"formula", "families", "priors", "residual", "fit"},
     {"design"},
     {"model", "modelfile"},

@@ -144,6 +144,8 @@ def _random(block, priors, information, scales) -> Any:
         L = _correlation(block, priors.corr[group]) if block.pairs else pt.eye(block.q)
         factor = L * sd[:, None]
     u = _whitened(group, block.q, factor, information)
+    if block.root is not None:  # vec b ~ N(0, A x D)
+        u = pt.dot(number(f"root {group}", block.root), u)
     b: Any = pm.Deterministic(f"b_{group}", _product(u[:, None, :], factor), dims=dims)
     index = pm.Data(f"index_{group}", block.index, dims="observation")
     if block.q == 1 and np.all(block.Z == 1.0):
@@ -213,7 +215,9 @@ def level_information(block, weights: np.ndarray) -> np.ndarray:
     """Null information about the effects of each level, shape (levels, q, q)."""
     found = np.zeros((block.n_levels, block.q, block.q))
     np.add.at(found, block.index, weights[:, None, None] * block.Z[:, :, None] * block.Z[:, None])
-    return found
+    if block.root is None:
+        return found
+    return np.einsum("li,ljk->ijk", block.root**2, found)  # about u where b = root u
 
 
 def _product(rows, vector) -> Any:

@@ -121,6 +121,8 @@ def refusal(model) -> str:
         return "a prior of a whole covariance matrix, and takes those of SDs and correlations"
     if model.priors.joint is not None:
         return "a joint prior of coefficients and SDs, and takes independent ones"
+    if any(g.covariance is not None for g in groups):
+        return "levels with a known covariance, and integrates over independent ones"
     largest = by_size(factors_of(model))[0]
     if largest.q > MOST_DIMENSIONS:
         return f"{largest.q} effects per level, and quadrature is offered up to {MOST_DIMENSIONS}"

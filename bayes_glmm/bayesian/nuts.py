@@ -8,6 +8,7 @@ serves all models that differ in their numbers only, and is kept on disk (``mach
 
 import logging
 import os
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -139,7 +140,8 @@ def prepare(model) -> tuple[Prepared, Seconds]:
     compiled = perf_counter()
     point = starting_point(model, graph)
     x = np.concatenate([np.ravel(point[name]) for name in machine.shapes])
-    layout, scale = layout_of(machine.shapes), scale_of(model, machine.shapes)
+    related = {f"raw_b_{g.group}" for g in model.design.groups if g.covariance is not None}
+    layout, scale = layout_of(machine.shapes, related), scale_of(model, machine.shapes)
     metric = sound_metric(machine.gradient(data), x, scale, layout)
     _prepared[model] = Prepared(machine, data, metric, shapes)
     setup = built - start + perf_counter() - compiled
@@ -176,14 +178,18 @@ def laplace_scales(model) -> dict[str, np.ndarray]:
     return found
 
 
-def layout_of(shapes: dict[str, tuple[int, ...]]) -> Layout:
-    """Find the effects among the graph's unconstrained values ``raw_b_<group>_<column>``."""
+def layout_of(shapes: dict[str, tuple[int, ...]], related: Container[str] = ()) -> Layout:
+    """Find the effects among the graph's unconstrained values ``raw_b_<group>_<column>``.
+
+    Levels that are related meet in the density, so that theirs are no blocks.
+    """
     at, effects, held = 0, {}, [np.zeros(0, int)]
     for name, shape in shapes.items():
         size = int(np.prod(shape))
+        group = name.rsplit("_", 1)[0]
         if name.startswith("raw_b_"):
-            group = name.rsplit("_", 1)[0]
-            effects.setdefault(group, []).append(np.arange(at, at + size))
+            if group not in related:
+                effects.setdefault(group, []).append(np.arange(at, at + size))
         elif not name.startswith(("beta", "raw_beta")):
             held.append(np.arange(at, at + size))
         at += size

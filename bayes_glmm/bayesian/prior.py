@@ -77,6 +77,8 @@ def group_effects(block, drawn, rng) -> np.ndarray:
         values, vectors = np.linalg.eigh(correlation_matrices(block, drawn)[0])
         root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
         u = u @ np.swapaxes(root, -1, -2)
+    if block.root is not None:
+        u = block.root @ u
     return u * sd[:, None, :]
 
 

@@ -3,5 +3,6 @@
 from .build import Design, build_design
 from .columns import DataError
 from .grouping import GroupBlock
+from .relatives import relate
 
-__all__ = ["DataError", "Design", "GroupBlock", "build_design"]
+__all__ = ["DataError", "Design", "GroupBlock", "build_design", "relate"]

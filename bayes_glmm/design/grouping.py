@@ -46,6 +46,9 @@ class GroupBlock:
     blocks : tuple of tuple of int
         Partition of the columns into sets that may be correlated: ``((0, 1),)`` for
         ``(x | g)``, ``((0,), (1,))`` for ``(x || g)``.
+    covariance : ndarray of shape (n_levels, n_levels), or None
+        Known covariance ``A`` between the levels: ``Cov(vec b) = A x D`` (Kronecker product),
+        ``D`` the covariance of the q effects of a level with ``a = 1``. None: independent levels.
     """
 
     group: str
@@ -54,6 +57,12 @@ class GroupBlock:
     index: np.ndarray
     Z: np.ndarray
     blocks: tuple[tuple[int, ...], ...]
+    covariance: np.ndarray | None = None
+
+    @functools.cached_property
+    def root(self) -> np.ndarray | None:
+        """Lower Cholesky factor of ``covariance``, None where levels are independent."""
+        return None if self.covariance is None else np.linalg.cholesky(self.covariance)
 
     @property
     def n_levels(self) -> int:
