@@ -140,12 +140,7 @@ class DataSource(BaseModel):
     @field_validator("file")
     @classmethod
     def _exists(cls, name: str | None, info: ValidationInfo) -> str | None:
-        if name is not None and not (_path(info).parent / name).is_file():
-            folder = _path(info).parent
-            raise ValueError(
-                f"there is no file {name!r} in {folder}: give a path relative to the model file."
-            )
-        return name
+        return _file_there(name, info)
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSource":
@@ -183,6 +178,16 @@ class DataSource(BaseModel):
         return frame
 
 
+def _file_there(name: str | None, info: ValidationInfo) -> str | None:
+    """Refuse a file that is not there."""
+    folder = _path(info).parent
+    if name is not None and not (folder / name).is_file():
+        raise ValueError(
+            f"there is no file {name!r} in {folder}: give a path relative to the model file."
+        )
+    return name
+
+
 def _as_factor(values: "pd.Series", order: Iterable[str] | None) -> "pd.Categorical":
     """Make a column categorical, with levels in the given, else in natural order."""
     import pandas as pd
@@ -209,6 +214,52 @@ def _natural(label: str) -> tuple[bool, float, str]:
         return (True, 0.0, label)
 
 
+class CovarianceSource(BaseModel):
+    """An entry of table [covariance]: where the known covariance of a factor's levels is.
+
+    Attributes
+    ----------
+    file
+        A CSV file with the matrix: a header of labels, and the labels in its first column; or
+    pedigree
+        A CSV file of a pedigree, from which ``relationship_matrix`` makes it. Files are
+        relative to the model file.
+    individual, sire, dam
+        Columns of the pedigree; without a column ``dam`` it is one of sires and their sires.
+    """
+
+    model_config = _STRICT
+    file: str | None = None
+    pedigree: str | None = None
+    individual: str = "individual"
+    sire: str = "sire"
+    dam: str = "dam"
+
+    @field_validator("file", "pedigree")
+    @classmethod
+    def _exists(cls, name: str | None, info: ValidationInfo) -> str | None:
+        return _file_there(name, info)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "CovarianceSource":
+        if (self.file is None) == (self.pedigree is None):
+            raise ValueError('give either file = "….csv" (the matrix) or pedigree = "….csv".')
+        return self
+
+    def read(self, folder: Path) -> "pd.DataFrame":
+        """Read or make the labelled matrix; ``folder`` is that of the model file."""
+        import pandas as pd
+
+        from .pedigree import relationship_matrix
+
+        if self.file is not None:
+            matrix = pd.read_csv(folder / self.file, index_col=0, dtype={0: str})
+            return matrix.set_axis(matrix.index.astype(str))
+        pedigree = pd.read_csv(folder / str(self.pedigree), dtype=str)
+        dam = self.dam if self.dam in pedigree else None
+        return relationship_matrix(pedigree, individual=self.individual, sire=self.sire, dam=dam)
+
+
 class ReportOptions(BaseModel):
     """Table [report]: ``notes`` is a paragraph that the report prints below the question."""
 
@@ -231,6 +282,8 @@ class ModelFile(BaseModel):
         As ``GLMM`` takes them; ``link`` None is the family's default.
     data : DataSource
         Where the rows come from.
+    covariance : dict of CovarianceSource
+        Known covariances between levels, by grouping factor.
     priors : Priors
         The priors that are not the package's defaults.
     seed
@@ -249,6 +302,7 @@ class ModelFile(BaseModel):
     link: str | None = None
     seed: Annotated[int, Field(ge=0)] = 1
     data: DataSource
+    covariance: dict[str, CovarianceSource] = {}
     priors: Annotated[InstanceOf[Priors], BeforeValidator(_read_priors)] = Priors()
     methods: Annotated[
         tuple[Annotated[InstanceOf[Method], BeforeValidator(_read_method)], ...],
@@ -306,12 +360,15 @@ class ModelFile(BaseModel):
         """Make the model; raises what ``GLMM`` raises."""
         from .model import GLMM
 
+        folder = self._path.parent
+        known = {group: source.read(folder) for group, source in self.covariance.items()}
         return GLMM(
             self.formula,
             self.frame(),
             family=self.family,
             link=self.link,
             priors=self.priors,
+            covariance=known or None,
             missing=self.data.missing,
         )
 
@@ -320,6 +377,9 @@ class ModelFile(BaseModel):
         head = ("title", "question", "formula", "family", "link", "seed")
         lines = pairs({key: getattr(self, key) for key in head})
         lines += ["", "[data]", *pairs(self.data.model_dump(exclude_defaults=True))]
+        if self.covariance:
+            known = {g: s.model_dump(exclude_defaults=True) for g, s in self.covariance.items()}
+            lines += ["", "[covariance]", *pairs(known)]
         lines += _priors_toml(self.priors)
         for method in self.methods:
             lines += ["", "[[methods]]", *pairs(_method_table(method))]
@@ -373,7 +433,7 @@ def _sentence(detail: Any) -> str:
     """Turn one of pydantic's error records into one sentence: key, what was got, what to do."""
     where, kind = tuple(detail["loc"]), detail["type"]
     key = ".".join(str(part + 1) if isinstance(part, int) else part for part in where)
-    table = _TABLES.get(where[:-1])
+    table = CovarianceSource if where[0] == "covariance" else _TABLES.get(where[:-1])
     if kind == "extra_forbidden" and table is not None:
         return f"{key!r} is not a key: {choose(str(where[-1]), table.model_fields)}"
     if kind == "missing":

@@ -255,3 +255,40 @@ def test_improper_priors_are_allowed_by_a_key_and_survive_the_round_trip(write, 
     copy.write_text(loaded.to_toml(), encoding="utf-8")
     assert load_model(copy).priors == loaded.priors
     refused(write(tables='[priors]\nallow_improper = "yes"\n'), r"must be True or False")
+
+
+PEDIGREE = "individual,sire\n8,7\n9,7\n10,\n"
+
+
+def test_a_pedigree_makes_the_covariance_of_levels(write, tmp_path):
+    (tmp_path / "pedigree.csv").write_text(PEDIGREE, encoding="utf-8")
+    path = write(tables='[covariance]\ng = { pedigree = "pedigree.csv" }')
+    loaded = load_model(path)
+    block = loaded.model().design.groups[0]
+    assert block.levels == ("8", "9", "10")
+    np.testing.assert_array_equal(
+        block.covariance, [[1.0, 0.25, 0.0], [0.25, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    )
+    again = tmp_path / "again.toml"
+    again.write_text(loaded.to_toml(), encoding="utf-8")
+    assert load_model(again).covariance == loaded.covariance
+
+
+def test_a_matrix_in_a_file_is_the_covariance_of_levels(write, tmp_path):
+    (tmp_path / "matrix.csv").write_text(",9,10,8\n9,1,0,0.5\n10,0,1,0\n8,0.5,0,1\n")
+    model = load_model(write(tables='[covariance]\ng = { file = "matrix.csv" }')).model()
+    np.testing.assert_array_equal(
+        model.design.groups[0].covariance, [[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('g = { file = "none.csv" }', "there is no file 'none.csv'"),
+        ("g = { }", "give either file"),
+        ('g = { peddigree = "counts.csv" }', "did you mean 'pedigree'"),
+    ],
+)
+def test_a_covariance_that_is_not_there(write, table, words):
+    refused(write(tables=f"[covariance]\n{table}"), words)
