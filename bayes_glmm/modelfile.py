@@ -222,8 +222,9 @@ class CovarianceSource(BaseModel):
     file
         A CSV file with the matrix: a header of labels, and the labels in its first column; or
     pedigree
-        A CSV file of a pedigree, from which ``relationship_matrix`` makes it. Files are
-        relative to the model file.
+        A CSV file of a pedigree, from which ``relationship_matrix`` makes it; or
+    dataset
+        Name of an example data set that is a pedigree. Files are relative to the model file.
     individual, sire, dam
         Columns of the pedigree; without a column ``dam`` it is one of sires and their sires.
     """
@@ -231,9 +232,15 @@ class CovarianceSource(BaseModel):
     model_config = _STRICT
     file: str | None = None
     pedigree: str | None = None
+    dataset: str | None = None
     individual: str = "individual"
     sire: str = "sire"
     dam: str = "dam"
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return None if name is None else dataset_info(name).name
 
     @field_validator("file", "pedigree")
     @classmethod
@@ -242,8 +249,10 @@ class CovarianceSource(BaseModel):
 
     @model_validator(mode="after")
     def _one_source(self) -> "CovarianceSource":
-        if (self.file is None) == (self.pedigree is None):
-            raise ValueError('give either file = "….csv" (the matrix) or pedigree = "….csv".')
+        if sum(source is not None for source in (self.file, self.pedigree, self.dataset)) != 1:
+            raise ValueError(
+                'give one of file = "….csv" (the matrix), pedigree = "….csv" and dataset = "…".'
+            )
         return self
 
     def read(self, folder: Path) -> "pd.DataFrame":
@@ -255,7 +264,10 @@ class CovarianceSource(BaseModel):
         if self.file is not None:
             matrix = pd.read_csv(folder / self.file, index_col=0, dtype={0: str})
             return matrix.set_axis(matrix.index.astype(str))
-        pedigree = pd.read_csv(folder / str(self.pedigree), dtype=str)
+        if self.dataset is not None:
+            pedigree = load_dataset(self.dataset)
+        else:
+            pedigree = pd.read_csv(folder / str(self.pedigree), dtype=str)
         dam = self.dam if self.dam in pedigree else None
         return relationship_matrix(pedigree, individual=self.individual, sire=self.sire, dam=dam)
 

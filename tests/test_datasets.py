@@ -155,6 +155,13 @@ def test_the_salamander_data_are_three_balanced_experiments(monkeypatch):
     assert (frame.groupby("female", observed=True).size() == 6).all()
 
 
+def test_the_simulated_sires_are_as_their_program_draws_them():
+    from studies import sires
+
+    for name, drawn in (("sires", sires.simulate()), ("sires_pedigree", sires.pedigree())):
+        pd.testing.assert_frame_equal(drawn, pd.read_csv(sires.FOLDER / f"{name}.csv"), rtol=1e-15)
+
+
 def test_the_simulated_data_set_is_as_its_program_draws_it():
     from studies.ten_clusters import FILE, simulate
 

@@ -286,7 +286,7 @@ def test_a_matrix_in_a_file_is_the_covariance_of_levels(write, tmp_path):
     ("table", "words"),
     [
         ('g = { file = "none.csv" }', "there is no file 'none.csv'"),
-        ("g = { }", "give either file"),
+        ("g = { }", "give one of file"),
         ('g = { peddigree = "counts.csv" }', "did you mean 'pedigree'"),
     ],
 )

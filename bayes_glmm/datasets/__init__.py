@@ -1,4 +1,4 @@
-"""Example data sets: eleven CSVs that come with the package, and one that is downloaded.
+"""Example data sets: thirteen CSVs that come with the package, and one that is downloaded.
 
 ``load_dataset(name)`` gives a data frame whose coded factors are categorical, in the level
 order of ``levels.json``; ``dataset_info(name)`` says what the data are, where they come from
