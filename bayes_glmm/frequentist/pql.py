@@ -88,7 +88,7 @@ def fit(model, method: PQL) -> Fit:
             "(1 | g), or use GLM()."
         )
     equations = MixedModelEquations(model.design.X, model.design.groups)
-    small = equations.n_rest < FEW_COLUMNS
+    small = equations.n_rest < FEW_COLUMNS or equations.sparsity is not None
     with (
         np.errstate(over="ignore", divide="ignore", invalid="ignore"),
         one_blas_thread() if small else nullcontext(),

@@ -1,11 +1,14 @@
 """Henderson's equations against dense generalized least squares and numerical derivatives."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bayes_glmm.numerics import mixed_model_equations as mme
+from bayes_glmm.numerics import schur
+from bayes_glmm.numerics.level_blocks import cholesky_blocks, solve_blocks
 from bayes_glmm.numerics.newton import difference_hessian, minimise
 
 N, P = 80, 3
@@ -14,25 +17,41 @@ STRUCTURES = {
     "one scalar": [(20, ((0,),))],
     "one correlated": [(20, ((0, 1),))],
     "crossed scalars": [(5, ((0,),)), (20, ((0,),))],
+    "nested in nested": [(20, ((0,),)), (10, ((0, 1),)), (2, ((0,),))],
     "three, mixed": [(20, ((0, 2), (1,))), (7, ((0, 1),)), (4, ((0,),))],
 }
 
 
-@pytest.fixture(params=STRUCTURES)
-def problem(request):
+# the Schur complement of the smaller factors taken as dense, and as sparse
+KINDS = [(name, False) for name in STRUCTURES] + [
+    (name, True) for name, factors in STRUCTURES.items() if len(factors) > 1
+]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}, sparse" if kind[1] else kind[0])
+def problem(request, monkeypatch):
+    name, is_sparse = request.param
+    if is_sparse:  # whatever their size
+        monkeypatch.setattr(mme, "FEW", 0)
+        monkeypatch.setattr(schur, "SMALL", 0)
+        monkeypatch.setattr(schur, "ADVANTAGE", 1e-9)
     rng = np.random.default_rng(1)
     effects = []
-    for levels, blocks in STRUCTURES[request.param]:
+    for levels, blocks in STRUCTURES[name]:
         index = rng.permutation(np.r_[np.arange(levels), rng.integers(0, levels, N - levels)])
         q = sum(map(len, blocks))
         Z = np.c_[np.ones(N), rng.normal(size=(N, q - 1))]
         effects.append(SimpleNamespace(index=index, Z=Z, n_levels=levels, blocks=blocks))
+    if name.startswith("nested"):
+        for inner, outer in pairwise(effects):
+            outer.index = inner.index // (inner.n_levels // outer.n_levels)
     order = np.argsort(max(effects, key=lambda e: e.n_levels).index, kind="stable")
     for effect in effects:
         effect.index, effect.Z = effect.index[order], effect.Z[order]
     X = np.c_[np.ones(N), rng.normal(size=(N, P - 1))]
     z, weight = rng.normal(size=N), rng.uniform(0.2, 3, N)
     equations = mme.MixedModelEquations(X, effects)
+    assert (equations.sparsity is not None) == is_sparse
     theta = rng.normal(size=sum(f.size for f in equations.factors))
     return SimpleNamespace(equations=equations, X=X, z=z, weight=weight, theta=theta)
 
@@ -124,10 +143,10 @@ def test_small_blocks_are_factored_and_solved():
     rng = np.random.default_rng(2)
     square = rng.normal(size=(6, 4, 4))
     blocks = square @ square.transpose(0, 2, 1) + np.eye(4)
-    root = mme.cholesky_blocks(blocks)
+    root = cholesky_blocks(blocks)
     np.testing.assert_allclose(root, np.linalg.cholesky(blocks), rtol=1e-12, atol=1e-13)
     right = rng.normal(size=(4, 4))
-    np.testing.assert_allclose(root @ mme.solve_blocks(root, right), np.broadcast_to(right, (6, 4, 4)), atol=1e-12)  # fmt: skip  # noqa: E501
+    np.testing.assert_allclose(root @ solve_blocks(root, right), np.broadcast_to(right, (6, 4, 4)), atol=1e-12)  # fmt: skip  # noqa: E501
 
 
 def test_newton_finds_the_minimum_and_its_curvature():

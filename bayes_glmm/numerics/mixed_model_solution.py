@@ -1,0 +1,241 @@
+"""The mixed model equations solved at one point: estimates, predictions, criterion, gradient.
+
+Formulas and notation are those of ``mixed_model_equations``.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from .level_blocks import (
+    as_dense,
+    cholesky_blocks,
+    inner_by_level,
+    multiply_blocks,
+    solve_blocks,
+    triangular,
+)
+from .sparse_root import SparseRoot
+
+if TYPE_CHECKING:
+    from .mixed_model_equations import CrossProducts
+
+
+class Solution:
+    """The solved equations at one ``theta``: estimates, predictions, criterion.
+
+    Attributes
+    ----------
+    beta
+        Generalized least squares estimate, shape ``(p,)``.
+    effects
+        Best linear unbiased predictions ``b``, one array ``(levels, q)`` per factor.
+    rss
+        ``z'Pz``.
+    log_det, log_det_beta
+        ``log|V|`` and ``log|X'V^{-1}X|``.
+    """
+
+    def __init__(self, products: "CrossProducts", theta: np.ndarray) -> None:
+        e = products.equations
+        self.products, self.theta = products, theta
+        self.lower = [f.factor(theta[s]) for f, s in zip(e.factors, e.slices, strict=True)]
+        self._eliminate_first()
+        self._factor_schur()
+        self._predict(self._estimate())
+
+    def _eliminate_first(self) -> None:
+        """Remove the largest factor: what is left are inner products in ``V_1^{-1}``.
+
+        ``V_1 = W^{-1} + Z_1 Lambda_1 Lambda_1' Z_1'``, and ``T'T = Lambda_1 (Lambda_1'A
+        Lambda_1 + I)^{-1} Lambda_1'`` level by level.
+        """
+        c, L = self.products, self.lower[self.products.equations.largest]
+        root = cholesky_blocks(L.T @ c.A @ L + np.eye(len(L)))
+        self.T = solve_blocks(root, L.T)
+        self.TA, TB = self.T @ c.A, self.T @ c.B
+        self.T_rest = multiply_blocks(self.T, c.coupling)
+        U = TB.reshape(-1, TB.shape[2])
+        self.TB = TB
+        inner = self.T_rest.T @ self.T_rest
+        self.S_rest = c.rest - (inner if sparse.issparse(c.rest) else as_dense(inner))
+        self.S_mixed = c.rest_columns - self.T_rest.T @ U
+        self.S = c.columns - U.T @ U
+        self.log_det = 2 * np.log(np.einsum("gii->gi", root)).sum() - c.log_weight
+
+    def _factor_schur(self) -> None:
+        """Factor the Schur complement of the other factors (spherical) and beta."""
+        e = self.products.equations
+        r, p = e.n_rest, e.p
+        C = np.empty((r + p, r + p))
+        half = e.multiply_rest(self.lower, self.S_rest, transpose=True)
+        C[:r, :r] = e.multiply_rest(self.lower, half.T, transpose=True) + np.eye(r)
+        C[:r, r:] = e.multiply_rest(self.lower, self.S_mixed[:, :p], transpose=True)
+        C[r:, :r] = C[:r, r:].T
+        C[r:, r:] = self.S[:p, :p]
+        self.root = np.linalg.cholesky(C)
+        diagonal = 2 * np.log(np.diag(self.root))
+        self.log_det += diagonal[:r].sum()
+        self.log_det_beta = diagonal[r:].sum()
+
+    def _estimate(self) -> np.ndarray:
+        """Find beta and ``z'Pz``, and give ``u`` of the other factors, shape ``(r,)``."""
+        e = self.products.equations
+        r, p = e.n_rest, e.p
+        spherical = e.multiply_rest(self.lower, self.S_mixed[:, p], transpose=True)
+        forward = triangular(self.root, np.concatenate([spherical, self.S[:p, p]]))
+        found = triangular(self.root, forward, transpose=True)
+        self.rss = float(self.S[p, p] - forward @ forward)
+        self.beta = found[r:]
+        return found[:r]
+
+    def _predict(self, u: np.ndarray) -> None:
+        """Find ``Z'Pz`` and the predictions ``b = Lambda Lambda' Z'Pz``."""
+        c, e = self.products, self.products.equations
+        p = e.p
+        b = e.multiply_rest(self.lower, u)
+        score = self.S_mixed[:, p] - self.S_mixed[:, :p] @ self.beta - self.S_rest @ b
+        left = c.B[:, :, p] - c.B[:, :, :p] @ self.beta
+        left = (left - (c.coupling @ b).reshape(left.shape))[:, :, None]
+        first = left - self.TA.transpose(0, 2, 1) @ (self.T @ left)
+        self.scores = self._by_factor(
+            first[:, :, 0], lambda k, part: score[part].reshape(-1, e.factors[k].q)
+        )
+        self.effects = [k @ L @ L.T for k, L in zip(self.scores, self.lower, strict=True)]
+
+    def _by_factor(self, first, rest) -> list[np.ndarray]:
+        """Put the largest factor's array among those of the others, factors in order."""
+        e = self.products.equations
+        found = {k: rest(k, part) for k, part in e.rest} | {e.largest: first}
+        return [found[k] for k in range(len(e.effects))]
+
+    def beta_covariance(self) -> np.ndarray:
+        """``(X'V^{-1}X)^{-1}``, shape ``(p, p)``; times phi it is the covariance of beta."""
+        r = self.products.equations.n_rest
+        inverse = triangular(self.root[r:, r:], np.eye(len(self.root) - r))
+        return inverse.T @ inverse
+
+    def forms(self, reml: bool) -> list[np.ndarray]:
+        """``Z_l'QZ_l Lambda`` by level, ``(levels, q, q)`` per factor; Q is P or ``V^{-1}``."""
+        c, e = self.products, self.products.equations
+        r = e.n_rest
+        m = r + e.p if reml else r
+        root = triangular(self.root[:m, :m], np.eye(m))
+        inverse = root.T @ root
+        back = self.TA.transpose(0, 2, 1)
+        # Z_1'V_1^{-1} [Z_r, X] and its coefficients in the inverse, Lambda_r put in
+        rest = c.coupling - multiply_blocks(back, self.T_rest)
+        columns = (c.B - back @ self.TB)[:, :, : m - r].reshape(c.coupling.shape[0], m - r)
+        loaded = e.multiply_rest(self.lower, inverse[:r])
+        turned = e.multiply_rest(self.lower, loaded[:, :r].T).T
+        q = e.factors[e.largest].q
+        used = inner_by_level(rest @ turned + columns @ loaded[:, r:].T, rest, q)
+        used += inner_by_level(rest @ loaded[:, r:] + columns @ inverse[r:, r:], columns, q)
+        first = (c.A - back @ self.TA - used) @ self.lower[e.largest]
+        whole = np.hstack([self.S_rest, self.S_mixed[:, : m - r]])
+        solved = np.vstack([loaded, inverse[r:]])
+
+        def by_level(k, part):
+            q = e.factors[k].q
+            rows, right = whole[part].reshape(-1, q, m), solved[:, part].T.reshape(-1, q, m)
+            return rows @ right.transpose(0, 2, 1)
+
+        return self._by_factor(first, by_level)
+
+    def prediction_covariance(self) -> list[np.ndarray]:
+        r"""Var(b - b^) by level, beta estimated: ``(levels, q, q)`` per factor, at phi = 1.
+
+        :math:`\Sigma - \Sigma Z'PZ\Sigma` with :math:`\Sigma = \Lambda\Lambda'` (Henderson 1975).
+        """
+        return [
+            L @ L.T - L @ L.T @ form @ L.T
+            for L, form in zip(self.lower, self.forms(True), strict=True)
+        ]
+
+    def criterion(self, reml: bool, phi: float | None = 1.0) -> float:
+        """Minus twice the (restricted) log-likelihood; None profiles over ``phi``."""
+        nu = self.degrees_of_freedom(reml)
+        phi = self.rss / nu if phi is None else phi
+        beta = self.log_det_beta if reml else 0.0
+        return self.log_det + beta + self.rss / phi + nu * np.log(2 * np.pi * phi)
+
+    def gradient(self, reml: bool, phi: float | None = 1.0) -> np.ndarray:
+        """Differentiate ``criterion`` by ``theta``, at fixed or profiled ``phi``."""
+        e = self.products.equations
+        phi = self.rss / self.degrees_of_freedom(reml) if phi is None else phi
+        parts = []
+        for factor, L, k, form in zip(
+            e.factors, self.lower, self.scores, self.forms(reml), strict=True
+        ):
+            parts.append(factor.gradient(2 * (form.sum(axis=0) - k.T @ k @ L / phi)))
+        return np.concatenate(parts)
+
+    def degrees_of_freedom(self, reml: bool) -> int:
+        """``n - p`` for REML, n for ML."""
+        n, p = self.products.equations.X.shape
+        return n - p if reml else n
+
+
+class SparseSolution(Solution):
+    r"""The same where the complement ``C`` of the other factors is sparse, beta its border.
+
+    .. math:: \begin{pmatrix} C & K \\ K' & S_\beta \end{pmatrix}^{-1} =
+       \begin{pmatrix} C^{-1} + F M^{-1} F' & -F M^{-1} \\ -M^{-1} F' & M^{-1} \end{pmatrix},
+       \qquad F = C^{-1} K, \quad M = S_\beta - K'F.
+
+    Of ``C^{-1}`` only the entries at the pattern of its factor are formed: where two effects
+    meet in a level of the largest factor.
+    """
+
+    def _factor_schur(self) -> None:
+        """Factor ``C``, and ``M`` with the response as its last row and column."""
+        e = self.products.equations
+        assert e.sparsity is not None
+        self.Lambda = e.block_lambda(self.lower)
+        self.C = SparseRoot(e.sparsity, self.Lambda.T @ self.S_rest @ self.Lambda)
+        K = self.Lambda.T @ self.S_mixed
+        self.F = self.C.solve(K)
+        self.M = self.S - K.T @ self.F
+        self.root = np.linalg.cholesky(self.M[:-1, :-1])
+        self.log_det += self.C.log_det
+        self.log_det_beta = 2 * np.log(np.diag(self.root)).sum()
+
+    def _estimate(self) -> np.ndarray:
+        """Find beta and ``z'Pz``, and give ``u`` of the other factors, shape ``(r,)``."""
+        forward = triangular(self.root, self.M[:-1, -1])
+        self.rss = float(self.M[-1, -1] - forward @ forward)
+        self.beta = triangular(self.root, forward, transpose=True)
+        return self.F[:, -1] - self.F[:, :-1] @ self.beta
+
+    def beta_covariance(self) -> np.ndarray:
+        """``(X'V^{-1}X)^{-1} = M^{-1}``, shape ``(p, p)``; times phi the covariance of beta."""
+        inverse = triangular(self.root, np.eye(len(self.root)))
+        return inverse.T @ inverse
+
+    def forms(self, reml: bool) -> list[np.ndarray]:
+        """``Z_l'QZ_l Lambda`` by level, ``(levels, q, q)`` per factor; Q is P or ``V^{-1}``.
+
+        ``Z_r'V^{-1}Z_r Lambda = S Lambda C^{-1}``; REML takes from that, and from the largest
+        factor's, ``Z'V^{-1}X M^{-1} X'V^{-1}Z Lambda``.
+        """
+        c, e = self.products, self.products.equations
+        back = self.TA.transpose(0, 2, 1)
+        q = e.factors[e.largest].q
+        rest = c.coupling - multiply_blocks(back, self.T_rest)  # Z_1'V_1^{-1}Z_r
+        turned = self.Lambda @ self.C.inverse @ self.Lambda.T
+        first = c.A - back @ self.TA - inner_by_level(rest @ turned, rest, q)
+        solved = self.S_rest @ self.Lambda
+        if reml:
+            border, F = self.beta_covariance(), self.F[:, :-1]
+            columns = (c.B - back @ self.TB)[:, :, :-1].reshape(len(c.A) * q, e.p)
+            columns = columns - rest @ (self.Lambda @ F)  # Z_1'V^{-1}X
+            first = first - inner_by_level(columns @ border, columns, q)
+            mixed = (self.S_mixed[:, :-1] - solved @ F) @ border  # Lambda'Z_r'V^{-1}X is F
+
+        def by_level(k, part):
+            q = e.factors[k].q
+            form = inner_by_level(solved[part], self.C.inverse[part], q)
+            return form - inner_by_level(mixed[part], F[part], q) if reml else form
+
+        return self._by_factor(first @ self.lower[e.largest], by_level)
