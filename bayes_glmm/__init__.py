@@ -38,6 +38,7 @@ _HOME = {
             "GLM",
             "ML",
             "PQL",
+            "MQL",
             "GEE",
             "ConditionalLogit",
             "NUTS",

@@ -184,6 +184,16 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
         raise NotServedError(
             f"{fit.label} has no distribution to simulate from: use a fit by 'ml' or 'nuts'."
         )
+    if not fit.model.family.has_dispersion and fit.details.get("scale", 1.0) != 1.0:
+        raise NotServedError(
+            f"{fit.label} has a variance that no {fit.model.family.name} distribution has: use a "
+            "fit with dispersion='fixed', or family='negative_binomial' or 'beta_binomial'."
+        )
+    if fit.method.name == "mql":
+        raise NotServedError(
+            f"{fit.label} has no distribution of the responses given the levels: "
+            "use a fit by 'pql', 'ml' or 'nuts'."
+        )
     if effects not in ("new", "conditional"):
         raise ValueError(f"simulate(effects={effects!r}) is not known: use 'new' or 'conditional'.")
     rng = np.random.default_rng(fit.method.stream(seed))

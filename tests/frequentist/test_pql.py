@@ -1,11 +1,13 @@
 """PQL against R (dense working models), nlme's linear mixed models, and its own fixed point."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize
 
 import bayes_glmm as bg
 from bayes_glmm.families import FAMILIES, get_link
@@ -35,6 +37,7 @@ CASES = [
     ("epil", "bc2_pql_reml_phi1"), ("epil", "bc2_pql_ml_phi1"),
     ("epil", "bc3_pql_reml_phi1"),
     ("epil", "bc4_pql_reml_phi1"), ("epil", "bc4_pql_ml_phi1"),
+    ("cbpp", "pql_ml_phifree"), ("bacteria", "pql_ml_phifree"), ("toenail", "pql_ml_phifree"),
 ]  # fmt: skip
 
 
@@ -46,8 +49,9 @@ def r_name(term: str) -> frozenset[str]:
 
 def fit_entry(entry, data, family):
     likelihood = "reml" if "reml" in entry["id"] else "ml"
+    dispersion = "estimated" if "phifree" in entry["id"] else "fixed"
     model = bg.GLMM(entry["formula"], data, family=family)
-    return model.fit(bg.PQL(likelihood=likelihood))
+    return model.fit(bg.PQL(likelihood=likelihood, dispersion=dispersion))
 
 
 def assert_matches(fit, entry):
@@ -58,6 +62,7 @@ def assert_matches(fit, entry):
     assert fit.converged and fit.loglik is None and fit.aic is None
     assert np.max(np.abs(fit.beta - est) / se) < 1e-4
     np.testing.assert_allclose(fit.se(), se, rtol=1e-4)
+    assert np.sqrt(fit.details["scale"]) == pytest.approx(entry["sigma"], rel=1e-4)
     for c, value in zip(fit.variance.components, fit.variance.estimate, strict=True):
         group = entry["random"][c.group]
         if c.kind == "sd":
@@ -82,11 +87,125 @@ SALAMANDER = Path(os.environ.get("BAYES_GLMM_DATA") or Path(__file__).parents[3]
     not (SALAMANDER / "salamander_mating.csv").exists(),
     reason="needs salamander_mating.csv of the shared folder if present",
 )
-@pytest.mark.parametrize("identifier", ["pql_reml_phi1", "pql_ml_phi1", "pql_reml_phi1_kz"])
+@pytest.mark.parametrize(
+    "identifier", ["pql_reml_phi1", "pql_ml_phi1", "pql_reml_phi1_kz", "pql_ml_phifree"]
+)
 def test_crossed_salamanders(reference, identifier):
     entry = reference("salamander_mating", identifier)
     data = pd.read_csv(SALAMANDER / "salamander_mating.csv")
     assert_matches(fit_entry(entry, data, "bernoulli"), entry)
+
+
+@pytest.fixture(scope="module")
+def nlme():
+    path = Path(__file__).parents[1] / "reference/mql.json"
+    return json.loads(path.read_text(encoding="utf-8"))["models"]
+
+
+MARGINAL = {
+    "bacteria": ("y01 ~ trt + week_gt2 + (1 | id)", "bernoulli"),
+    "cbpp": ("cbind(incidence, size - incidence) ~ period + (1 | herd)", "binomial"),
+    "epil": ("y ~ trt + visit + (1 | subject)", "poisson"),
+}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind"),
+    [(d, k) for d in MARGINAL for k in ("ml_phifree", "reml_phifree")]
+    + [("cbpp", "ml_phi1"), ("epil", "ml_phi1")],
+)
+def test_marginal_quasi_likelihood_is_iterated_nlme(nlme, dataset, kind):
+    expected, (formula, family) = nlme[dataset][kind], MARGINAL[dataset]
+    dispersion = "fixed" if kind.endswith("phi1") else "estimated"
+    model = bg.GLMM(formula, bg.load_dataset(dataset), family=family)
+    fit = model.fit(bg.MQL(likelihood=kind.split("_")[0], dispersion=dispersion))
+    assert fit.converged and fit.loglik is None and fit.estimand == "population-averaged"
+    assert not fit.effects
+    # optim's relative tolerance of 1e-14 of the criterion is 1e-7 of an argument, amplified
+    est, se = np.array(list(expected["beta"].values())), np.array(expected["se"])
+    assert np.max(np.abs(fit.beta - est) / se) < 2e-6
+    np.testing.assert_allclose(fit.se(), se, rtol=2e-6)
+    assert fit.variance.estimate[0] == pytest.approx(expected["sd"], rel=2e-6)
+    assert fit.details["scale"] == pytest.approx(expected["sigma"] ** 2, rel=2e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["reml", "ml"])
+def test_marginal_quasi_likelihood_ends_where_its_working_model_does(likelihood):
+    """Crossed factors; dense covariances, the SDs by a search, at the fixed part found."""
+    rng = np.random.default_rng(8)
+    g, h, x = np.repeat(np.arange(10), 8), np.tile(np.arange(8), 10), rng.normal(size=80)
+    eta = 0.3 + 0.6 * x + 1.5 * rng.normal(size=10)[g] + 1.3 * rng.normal(size=8)[h]
+    y = (rng.random(80) < 1 / (1 + np.exp(-eta))).astype(float)
+    frame = pd.DataFrame({"y": y, "x": x, "g": g, "h": h})
+    model = bg.GLMM("y ~ x + (1 | g) + (1 | h)", frame, family="bernoulli")
+    fit = model.fit(bg.MQL(likelihood=likelihood))
+    X, same = np.c_[np.ones(80), x], [g[:, None] == g, h[:, None] == h]
+    mu = 1 / (1 + np.exp(-X @ fit.beta))
+    w = mu * (1 - mu)
+    z = X @ fit.beta + (y - mu) / w
+
+    def solved(sds):
+        V = np.diag(1 / w) + sum(s**2 * m for s, m in zip(sds, same, strict=True))
+        A = X.T @ np.linalg.solve(V, X)
+        return V, A, np.linalg.solve(A, X.T @ np.linalg.solve(V, z))
+
+    def criterion(sds):
+        V, A, beta = solved(sds)
+        r = z - X @ beta
+        extra = np.linalg.slogdet(A)[1] if likelihood == "reml" else 0.0
+        return np.linalg.slogdet(V)[1] + r @ np.linalg.solve(V, r) + extra
+
+    sds = minimize(criterion, [0.5, 0.5], tol=1e-9).x
+    _, A, beta = solved(sds)
+    # the search takes differences of a criterion near 200: 1e-6 of an argument
+    assert np.all(sds > 0.2)
+    np.testing.assert_allclose(fit.varcorr()["sd"], sds, rtol=1e-5)
+    np.testing.assert_allclose(fit.beta, beta, rtol=1e-5)
+    np.testing.assert_allclose(fit.se(), np.sqrt(np.diag(np.linalg.inv(A))), rtol=1e-5)
+
+
+def test_marginal_coefficients_lie_nearer_to_gee_than_to_the_mixed_model():
+    ohio = bg.load_dataset("ohio")
+    model = bg.GLMM("resp ~ age * smoke + (1 | id)", ohio, family="bernoulli")
+    mql, gee, pql = (model.fit(m).beta for m in ("mql", "gee", "pql"))
+    assert np.abs(mql - gee).max() < 0.03 < 0.1 < np.abs(pql - gee).max()
+
+
+def test_nothing_is_simulated_where_there_is_no_distribution():
+    model = bg.GLMM("y ~ trt + (1 | subject)", bg.load_dataset("epil"), family="poisson")
+    with pytest.raises(bg.NotServedError, match="that no poisson distribution has"):
+        model.fit(bg.PQL(dispersion="estimated")).simulate()
+    with pytest.raises(bg.NotServedError, match=r"MQL has no distribution.*'pql'"):
+        model.fit("mql").simulate()
+
+
+def test_labels_and_options():
+    assert bg.PQL().label == "PQL" and bg.MQL(likelihood="ml").label == "MQL, ML working model"
+    assert bg.PQL(dispersion="estimated").label == "PQL, dispersion estimated"
+    with pytest.raises(ValueError, match=r"PQL\(dispersion='free'\) is not an option"):
+        bg.PQL(dispersion="free")
+    with pytest.raises(ValueError, match=r"MQL\(likelihood='REML'\) is not an option"):
+        bg.MQL(likelihood="REML")
+    with pytest.raises(ValueError, match=r"do not go together.*use dispersion='fixed'"):
+        bg.PQL(dispersion="estimated", bias_correct="bootstrap")
+
+
+def test_nested_factors_are_solved_sparsely_and_alike(monkeypatch):
+    rng = np.random.default_rng(6)
+    o, i, x = np.repeat(np.arange(60), 6), np.repeat(np.arange(120), 3), rng.normal(size=360)
+    eta = 0.5 * x + 0.8 * rng.normal(size=60)[o] + 0.6 * rng.normal(size=120)[i]
+    y = rng.poisson(np.exp(eta)).astype(float)
+    frame = pd.DataFrame({"y": y, "x": x, "o": o, "i": i})
+    model = bg.GLMM("y ~ x + (x | o / i)", frame, family="poisson")
+    fit = model.fit("pql")
+    monkeypatch.setattr("bayes_glmm.numerics.mixed_model_equations.FEW", 10**9)
+    dense = model.fit("pql")
+    np.testing.assert_allclose(fit.beta, dense.beta, rtol=1e-7)
+    np.testing.assert_allclose(fit.variance.estimate, dense.variance.estimate, rtol=1e-6)
+    np.testing.assert_allclose(fit.variance.std_error, dense.variance.std_error, rtol=1e-5)
+    for group, effects in fit.effects.items():
+        np.testing.assert_allclose(effects.estimate, dense.effects[group].estimate, atol=1e-6)
+        np.testing.assert_allclose(effects.sd, dense.effects[group].sd, rtol=1e-6)
 
 
 def test_standard_error_of_the_sd_is_the_curvature_of_the_working_reml(reference):

@@ -1,0 +1,196 @@
+r"""The working linear mixed model of a generalized one, renewed until it stands still.
+
+At a linear predictor :math:`\eta` the working response
+:math:`z = \eta - \mathrm{offset} + (y - \mu)g'(\mu)` has weights
+:math:`w = m/(V(\mu)g'(\mu)^2)`; the linear mixed model
+
+.. math:: z = X\beta + \sum_g Z_g b_g + e, \qquad e \sim N(0, \phi W^{-1})
+
+is fitted to it by REML or ML, :math:`\phi` being 1 or estimated, and :math:`\eta` is renewed: from
+:math:`X\hat\beta + Z\hat b` (penalised quasi-likelihood) or from the fixed part
+:math:`X\hat\beta` alone (marginal quasi-likelihood).
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..numerics.mixed_model_equations import CrossProducts, MixedModelEquations
+from ..numerics.mixed_model_solution import Solution
+from ..numerics.newton import minimise
+from ..numerics.quasi_likelihood import quasi_score, start_predictor
+
+LIMIT = 200  # working models
+TOLERANCE = 1e-9  # last change of the linear predictor, relative to 1 + its size
+START_SD = 0.7  # of every effect, on the scale of the linear predictor
+REVIVED = 0.03  # smaller SDs start here: at zero the gradient vanishes whatever the data say
+UNSETTLED = 1e-4  # as long as the linear predictor moves by more
+ZERO_SD = 1e-4  # smaller ones are zero in the result
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A response with the structure of its working models.
+
+    Attributes
+    ----------
+    bound
+        Family with link, from ``bind_numpy``.
+    y, trials, offset
+        Shape ``(n,)``.
+    equations
+        The structure of the fixed and random effects.
+    reml
+        Whether working models are fitted by REML, else ML.
+    phi
+        The dispersion, or None where it is estimated.
+    marginal
+        Whether the expansion is at the fixed part alone.
+    """
+
+    bound: Any
+    y: np.ndarray
+    trials: np.ndarray
+    offset: np.ndarray
+    equations: MixedModelEquations
+    reml: bool
+    phi: float | None
+    marginal: bool
+
+    def with_response(self, y: np.ndarray) -> "Problem":
+        """Give the same for other responses."""
+        return replace(self, y=y)
+
+    def products(self, eta: np.ndarray) -> CrossProducts:
+        """Give the cross-products of the working model at a linear predictor."""
+        score, weight = quasi_score(self.bound, self.y, self.trials, eta)
+        return self.equations.cross_products(eta - self.offset + score / weight, weight)
+
+    def predictor(self, solution: Solution) -> np.ndarray:
+        """``X beta + Z b + offset``, marginally without ``Z b``; shape ``(n,)``."""
+        eta = self.equations.X @ solution.beta + self.offset
+        return eta if self.marginal else eta + self.random_part(solution.effects)
+
+    def random_part(self, effects) -> np.ndarray:
+        """``Z b``, shape ``(n,)``."""
+        blocks = zip(self.equations.effects, effects, strict=True)
+        return sum(np.einsum("ia,ia->i", g.Z, b[g.index]) for g, b in blocks)
+
+    def criterion(self, products: CrossProducts):
+        """Minus twice the working log-likelihood and its gradient, as a function of theta."""
+
+        def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            try:
+                solution = products.solve(theta)
+            except np.linalg.LinAlgError:
+                return np.inf, np.full_like(theta, np.nan)
+            return solution.criterion(self.reml, self.phi), solution.gradient(self.reml, self.phi)
+
+        return objective
+
+    def dispersion(self, solution: Solution) -> float:
+        """Give phi, or the residual variance of the working model where it is estimated."""
+        if self.phi is not None:
+            return self.phi
+        return solution.rss / solution.degrees_of_freedom(self.reml)
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingFit:
+    """The last working linear mixed model.
+
+    Attributes
+    ----------
+    problem, eta
+        The response, and the linear predictor of the expansion, shape ``(n,)``.
+    products
+        Its cross-products.
+    theta
+        Entries of the Lambdas, exactly zero for variances on the boundary.
+    change
+        Last relative change of the linear predictor.
+    """
+
+    problem: Problem
+    eta: np.ndarray
+    products: CrossProducts
+    theta: np.ndarray
+    iterations: int
+    change: float
+    converged: bool
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The equations solved at ``theta``."""
+        return self.products.solve(self.theta)
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """Working weights, shape ``(n,)``."""
+        p = self.problem
+        return quasi_score(p.bound, p.y, p.trials, self.eta)[1]
+
+
+def iterate(problem: Problem) -> WorkingFit:
+    """Renew the working model until the linear predictor stands still.
+
+    Where its changes grow, it swings, and the next steps are halved.
+
+    Raises
+    ------
+    ExactFitError
+        If the dispersion is to be estimated and nothing is left to estimate it from.
+    """
+    equations, lowest = problem.equations, problem.bound.link.lowest
+    scale, unit = equations.theta_scale(), equations.unit_theta()
+    theta, hessian = START_SD * unit, None
+    eta, change, damping = start_predictor(problem.bound, problem.y, problem.trials), np.inf, 1.0
+    for iteration in range(1, LIMIT + 1):  # noqa: B007
+        at, products = eta, problem.products(eta)
+        refuse_exact_fit(problem, products, theta)
+        if change > UNSETTLED and (low := np.abs(theta) < REVIVED * unit).any():
+            theta, hessian = np.where(low, REVIVED * unit, theta), None
+        # no finer than the working model itself is known
+        accuracy = max(1e-2 * min(change, 1.0), TOLERANCE)
+        minimum = minimise(problem.criterion(products), theta, scale, hessian, accuracy)
+        theta, hessian = minimum.x, minimum.hessian
+        step = problem.predictor(products.solve(theta)) - eta
+        previous, change = change, float(np.max(np.abs(step)) / (1 + np.max(np.abs(eta))))
+        damping = damping / 2 if change > previous else min(1.0, 2 * damping)
+        move = damping * step
+        while not np.all(eta + move > lowest) and np.isfinite(change):
+            move = move / 2
+        eta = eta + move
+        if change < TOLERANCE or not np.isfinite(change):
+            break
+    theta = at_boundary(equations, theta)
+    return WorkingFit(problem, at, products, theta, iteration, change, change < TOLERANCE)
+
+
+class ExactFitError(ValueError):
+    """The fixed effects leave no residual variance to estimate."""
+
+
+def refuse_exact_fit(problem: Problem, products: CrossProducts, theta: np.ndarray) -> None:
+    """Refuse a response whose residual variance cannot be estimated because it is zero.
+
+    Raises
+    ------
+    ExactFitError
+        Without the response's name, which is not known here.
+    """
+    total = products.columns[-1, -1]
+    if problem.phi is None and products.solve(theta).rss <= 1e-22 * total:
+        raise ExactFitError
+
+
+def at_boundary(equations: MixedModelEquations, theta: np.ndarray) -> np.ndarray:
+    """Make SDs that are zero to the accuracy of the iterations exactly zero."""
+    theta, scale = theta.copy(), equations.theta_scale()
+    for factor, part in zip(equations.factors, equations.slices, strict=True):
+        sd = np.linalg.norm(factor.factor(theta[part]), axis=1)
+        rows = factor.entries[0]
+        theta[part] = np.where(sd[rows] < ZERO_SD * scale[part], 0.0, theta[part])
+    return theta

@@ -1,0 +1,88 @@
+"""Variance components of a working linear mixed model, with standard errors."""
+
+import numpy as np
+
+from ..fit import Variance, components_of
+from ..numerics.newton import difference_hessian
+from .working_model import WorkingFit
+
+FLAT = 1e-6  # least eigenvalue of a scaled information that differences can tell from zero
+
+
+def variance_of(model, working: WorkingFit) -> tuple[Variance, np.ndarray]:
+    """Variance components with standard errors, and their covariance on the working scales.
+
+    Working scales are log SD, atanh correlation and log dispersion. Standard errors come from
+    the observed information of the working (restricted) likelihood, NaN at the boundary; an
+    estimated dispersion that is none of the family's is allowed for and left out.
+
+    Returns
+    -------
+    Variance
+        Natural scale, components in the contract's order.
+    ndarray of shape (m, m)
+        Covariance on the working scales.
+    """
+    problem = working.problem
+    equations, free = problem.equations, problem.phi is None
+    phi, m = problem.dispersion(working.solution), len(working.theta) + free
+    estimate, jacobian = np.full(m, np.sqrt(phi)), np.zeros((m, m))
+    components = components_of(model)
+    corr = np.zeros(m, bool)
+    corr[: len(components)] = [c.kind == "corr" for c in components]
+    for factor, part in zip(equations.factors, equations.slices, strict=True):
+        sds = slice(part.start, part.start + factor.q)
+        estimate[part] = factor.components(working.theta[part])
+        jacobian[part, part] = factor.jacobian(working.theta[part])
+        slope = np.where(corr[part], 1 - estimate[part] ** 2, estimate[part])
+        jacobian[part, part] /= slope[:, None]  # of log SD and atanh correlation
+        estimate[sds] *= np.sqrt(phi)  # theta is relative to the residual SD
+        jacobian[sds, len(working.theta) :] = 0.5
+    jacobian[len(working.theta) :, len(working.theta) :] = 0.5
+    covariance = jacobian @ information_inverse(working, phi) @ jacobian.T
+    kept = slice(len(components))
+    estimate, corr, covariance = estimate[kept], corr[kept], covariance[kept, kept]
+    slope = np.where(corr, 1 - estimate**2, estimate)
+    return Variance(components, estimate, slope * np.sqrt(np.diag(covariance))), covariance
+
+
+def information_inverse(working: WorkingFit, phi: float) -> np.ndarray:
+    """Covariance of theta (and log phi where it is estimated): zero at boundary entries.
+
+    NaN for all others where the information is not positive definite.
+    """
+    reml, free = working.problem.reml, working.problem.phi is None
+    m, inside = len(working.theta), np.flatnonzero(working.theta)
+    kept = np.r_[inside, m] if free else inside
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        theta = working.theta.copy()
+        theta[inside] = x[: len(inside)]
+        solution = working.products.solve(theta)
+        value = np.exp(x[-1]) if free else phi
+        slope = solution.gradient(reml, value)[inside]
+        if free:
+            slope = np.r_[slope, solution.degrees_of_freedom(reml) - solution.rss / value]
+        return solution.criterion(reml, value), slope
+
+    x = np.r_[working.theta, np.log(phi)][kept]
+    scale = np.r_[working.products.equations.theta_scale(), 1.0][kept]
+    information = difference_hessian(objective, x, scale) / 2
+    size = np.sqrt(np.abs(np.diag(information)))
+    covariance = np.zeros((m + free, m + free))
+    covariance[np.ix_(kept, kept)] = np.nan
+    with np.errstate(invalid="ignore"):
+        relative = information / np.outer(size, size)
+    if np.isfinite(relative).all() and np.linalg.eigvalsh(relative)[:1].min(initial=1) > FLAT:
+        covariance[np.ix_(kept, kept)] = np.linalg.inv(information)
+    return covariance
+
+
+def joint_covariance(beta_cov: np.ndarray, variance_cov: np.ndarray) -> np.ndarray:
+    """Put the two on one diagonal, NaN in the rows and columns of boundary parameters."""
+    p = len(beta_cov)
+    whole = np.zeros((p + len(variance_cov), p + len(variance_cov)))
+    whole[:p, :p], whole[p:, p:] = beta_cov, variance_cov
+    boundary = np.isnan(np.diag(whole))
+    whole[boundary] = whole[:, boundary] = np.nan
+    return whole
