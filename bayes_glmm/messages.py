@@ -234,10 +234,11 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
     ),
     "bias-likely": (
         "warning",
-        "{method} is known to be biased here: {facts}.",
-        "Its expansion is poor for binary or sparse counts within a level and a large SD; "
-        "SDs and coefficients shrink towards zero.",
-        "Prefer ML by quadrature or a Bayesian fit.",
+        "{method} is known to be biased here: {facts}, by simulations of such designs.",
+        "Its expansion is poor for few binary trials or small counts within a level and a large "
+        "SD; coefficients shrink with the SD, of binary responses by about half its share.",
+        "Prefer ML by quadrature or a Bayesian fit; PQL(bias_correct='bootstrap') corrects it by "
+        "simulation.",
     ),
 }
 

@@ -23,7 +23,7 @@ from ..numerics.newton import minimise
 from ..numerics.quasi_likelihood import quasi_score, start_predictor
 
 LIMIT = 200  # working models
-TOLERANCE = 1e-9  # last change of the linear predictor, relative to 1 + its size
+TOLERANCE = 1e-9
 START_SD = 0.7  # of every effect, on the scale of the linear predictor
 REVIVED = 0.03  # smaller SDs start here: at zero the gradient vanishes whatever the data say
 UNSETTLED = 1e-4  # as long as the linear predictor moves by more
@@ -133,10 +133,13 @@ class WorkingFit:
         return quasi_score(p.bound, p.y, p.trials, self.eta)[1]
 
 
-def iterate(problem: Problem) -> WorkingFit:
+def iterate(
+    problem: Problem, start: np.ndarray | None = None, tolerance: float = TOLERANCE
+) -> WorkingFit:
     """Renew the working model until the linear predictor stands still.
 
-    Where its changes grow, it swings, and the next steps are halved.
+    Where its changes grow, it swings, and the next steps are halved. ``start`` is a first theta,
+    ``tolerance`` the last change of the linear predictor, relative to 1 + its size.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def iterate(problem: Problem) -> WorkingFit:
     """
     equations, lowest = problem.equations, problem.bound.link.lowest
     scale, unit = equations.theta_scale(), equations.unit_theta()
-    theta, hessian = START_SD * unit, None
+    theta, hessian = START_SD * unit if start is None else start, None
     eta, change, damping = start_predictor(problem.bound, problem.y, problem.trials), np.inf, 1.0
     for iteration in range(1, LIMIT + 1):  # noqa: B007
         at, products = eta, problem.products(eta)
@@ -153,7 +156,7 @@ def iterate(problem: Problem) -> WorkingFit:
         if change > UNSETTLED and (low := np.abs(theta) < REVIVED * unit).any():
             theta, hessian = np.where(low, REVIVED * unit, theta), None
         # no finer than the working model itself is known
-        accuracy = max(1e-2 * min(change, 1.0), TOLERANCE)
+        accuracy = max(1e-2 * min(change, 1.0), tolerance)
         minimum = minimise(problem.criterion(products), theta, scale, hessian, accuracy)
         theta, hessian = minimum.x, minimum.hessian
         step = problem.predictor(products.solve(theta)) - eta
@@ -163,10 +166,33 @@ def iterate(problem: Problem) -> WorkingFit:
         while not np.all(eta + move > lowest) and np.isfinite(change):
             move = move / 2
         eta = eta + move
-        if change < TOLERANCE or not np.isfinite(change):
+        if change < tolerance or not np.isfinite(change):
             break
     theta = at_boundary(equations, theta)
-    return WorkingFit(problem, at, products, theta, iteration, change, change < TOLERANCE)
+    return WorkingFit(problem, at, products, theta, iteration, change, change < tolerance)
+
+
+def conditional_effects(problem: Problem, beta: np.ndarray, theta: np.ndarray) -> Solution:
+    """Find the modes of the random effects given the parameters: working models of ``b`` alone.
+
+    For families without a dispersion. The solution is that of the last working model.
+    """
+    fixed = problem.equations.X @ beta + problem.offset
+    none = MixedModelEquations(np.empty((len(fixed), 0)), problem.equations.effects)
+    known = replace(problem, equations=none, offset=fixed)
+    eta, change, damping = fixed, np.inf, 1.0
+    for _ in range(LIMIT):
+        solution = known.products(eta).solve(theta)
+        step = fixed + known.random_part(solution.effects) - eta
+        previous, change = change, float(np.max(np.abs(step)) / (1 + np.max(np.abs(eta))))
+        if change < TOLERANCE:
+            break
+        damping = damping / 2 if change > previous else min(1.0, 2 * damping)
+        move = damping * step
+        while not np.all(eta + move > problem.bound.link.lowest) and np.isfinite(change):
+            move = move / 2
+        eta = eta + move
+    return solution
 
 
 class ExactFitError(ValueError):

@@ -24,26 +24,31 @@ def variance_of(model, working: WorkingFit) -> tuple[Variance, np.ndarray]:
         Covariance on the working scales.
     """
     problem = working.problem
-    equations, free = problem.equations, problem.phi is None
-    phi, m = problem.dispersion(working.solution), len(working.theta) + free
-    estimate, jacobian = np.full(m, np.sqrt(phi)), np.zeros((m, m))
+    phi, m = problem.dispersion(working.solution), len(working.theta)
     components = components_of(model)
-    corr = np.zeros(m, bool)
-    corr[: len(components)] = [c.kind == "corr" for c in components]
-    for factor, part in zip(equations.factors, equations.slices, strict=True):
-        sds = slice(part.start, part.start + factor.q)
-        estimate[part] = factor.components(working.theta[part])
-        jacobian[part, part] = factor.jacobian(working.theta[part])
-        slope = np.where(corr[part], 1 - estimate[part] ** 2, estimate[part])
-        jacobian[part, part] /= slope[:, None]  # of log SD and atanh correlation
-        estimate[sds] *= np.sqrt(phi)  # theta is relative to the residual SD
-        jacobian[sds, len(working.theta) :] = 0.5
-    jacobian[len(working.theta) :, len(working.theta) :] = 0.5
-    covariance = jacobian @ information_inverse(working, phi) @ jacobian.T
-    kept = slice(len(components))
-    estimate, corr, covariance = estimate[kept], corr[kept], covariance[kept, kept]
+    estimate, by_theta = on_working_scales(problem.equations, components[:m], working.theta)
+    information = information_inverse(working, phi)
+    jacobian = np.zeros((len(components), len(information)))
+    jacobian[:m, :m] = by_theta
+    corr = np.array([c.kind == "corr" for c in components], bool)
+    estimate = np.where(corr[:m], estimate, estimate * np.sqrt(phi))  # theta is relative to it
+    jacobian[~corr, m:] = 0.5
+    if model.family.has_dispersion:
+        estimate = np.r_[estimate, np.sqrt(phi)]
+    covariance = jacobian @ information @ jacobian.T
     slope = np.where(corr, 1 - estimate**2, estimate)
     return Variance(components, estimate, slope * np.sqrt(np.diag(covariance))), covariance
+
+
+def on_working_scales(equations, components, theta) -> tuple[np.ndarray, np.ndarray]:
+    """SDs and correlations, and derivatives of log SD and atanh correlation by theta."""
+    estimate, jacobian = np.empty(len(theta)), np.zeros((len(theta), len(theta)))
+    for factor, part in zip(equations.factors, equations.slices, strict=True):
+        estimate[part] = factor.components(theta[part])
+        jacobian[part, part] = factor.jacobian(theta[part])
+    corr = np.array([c.kind == "corr" for c in components], bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return estimate, jacobian / np.where(corr, 1 - estimate**2, estimate)[:, None]
 
 
 def information_inverse(working: WorkingFit, phi: float) -> np.ndarray:

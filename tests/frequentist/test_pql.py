@@ -300,16 +300,6 @@ def test_one_zero_variance_leaves_the_others_their_standard_errors():
     assert np.isfinite(fit.variance.std_error[0]) and np.isnan(fit.variance.std_error[1])
 
 
-def test_bias_is_said_with_numbers_where_it_is_known():
-    toenail = bg.GLMM(
-        "y01 ~ treatment * time + (1 | patient_id)", bg.load_dataset("toenail"), family="bernoulli"
-    ).fit("pql")
-    (note,) = [m for m in toenail.messages if m.code == "bias-likely"]
-    assert "median of 7 rows" in note.happened and "2.17 for Intercept" in note.happened
-    epil = bg.GLMM("y ~ trt + (1 | subject)", bg.load_dataset("epil"), family="poisson").fit("pql")
-    assert not [m for m in epil.messages if m.code == "bias-likely"]
-
-
 def test_row_order_does_not_matter():
     epil = bg.load_dataset("epil")
     formula = "y ~ trt + visit + (visit | subject)"
