@@ -139,7 +139,7 @@ def test_everything_a_file_can_say_survives_the_round_trip(write, tmp_path):
 
 def test_without_methods_all_are_compared_with_the_file_s_seed(write):
     loaded = load_model(write(top="seed = 5"))
-    assert loaded.methods == (NUTS(seed=5), ML(), ML(nodes=1), PQL(), GEE(), GLM())
+    assert loaded.methods == (NUTS(seed=5), ML(), ML(nodes=1), PQL(seed=5), GEE(), GLM())
 
 
 def test_a_method_s_own_seed_goes_before_the_file_s(write):

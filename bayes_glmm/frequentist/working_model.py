@@ -76,7 +76,8 @@ class Problem:
     def random_part(self, effects) -> np.ndarray:
         """``Z b``, shape ``(n,)``."""
         blocks = zip(self.equations.effects, effects, strict=True)
-        return sum(np.einsum("ia,ia->i", g.Z, b[g.index]) for g, b in blocks)
+        parts = [np.einsum("ia,ia->i", g.Z, b[g.index]) for g, b in blocks]
+        return np.sum(parts, axis=0)
 
     def criterion(self, products: CrossProducts):
         """Minus twice the working log-likelihood and its gradient, as a function of theta."""

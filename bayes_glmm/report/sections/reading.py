@@ -76,6 +76,12 @@ def _notes(material: Material):
             "level it draws SDs and coefficients towards zero; it has no likelihood.",
         ),
         (
+            "MQL",
+            "MQL",
+            "linearises the response at the fixed part: its coefficients are those of the mean "
+            "over the population, its SDs those of the linearised response.",
+        ),
+        (
             "GEE",
             "GEE",
             "models the mean over the population, treats correlation as a nuisance, and takes "
