@@ -6,6 +6,7 @@ Two samplers of one posterior differ by Monte Carlo error alone. For each parame
 
 ``m`` the posterior means and ``e`` their Monte Carlo standard errors (SD over the root of the
 effective sample size, from ArviZ), is about standard normal. Four is the usual limit.
+The ratio of SDs has a Monte Carlo error too, which for heavy tails is large.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from .datatree import draws_of
 from .fit import Fit
 
 LIMIT = 4.0  # |z| that chance does not explain for the dozens of parameters of a model
-COLUMNS = ["label", "other", "parameter", "difference", "mcse", "z", "sd_ratio"]
+PAIR = ["label", "other"]
+COLUMNS = ["parameter", "difference", "mcse", "z", "sd_ratio", "sd_ratio_mcse"]
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,37 @@ def agreement(fits: Mapping[str, Fit]) -> pd.DataFrame:
     DataFrame
         One row per pair and parameter: ``label, other, parameter, difference`` (of the
         posterior means, ``label`` minus ``other``), ``mcse`` (of that difference), ``z``,
-        ``sd_ratio``. Empty without a pair.
+        ``sd_ratio``, ``sd_ratio_mcse``. Empty without a pair.
     """
     sampled = {label: fit for label, fit in fits.items() if fit.draws is not None}
     tables = [
-        _pair(a, sampled[a], b, sampled[b])
+        compared(draws_of(sampled[a]), draws_of(sampled[b])).assign(label=a, other=b)
         for a, b in combinations(sampled, 2)
         if _same_posterior(sampled[a], sampled[b])
     ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    columns = PAIR + COLUMNS
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def compared(draws: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Compare draws of the same parameters, ``(chains, draws)`` each, by name.
+
+    Returns
+    -------
+    DataFrame
+        The rows of ``agreement``, without the labels.
+    """
+    (mean, sd, error, sd_error), (mean2, sd2, error2, sd_error2) = map(_moments, (draws, others))
+    both = np.hypot(error, error2)
+    table = {
+        "parameter": list(draws),
+        "difference": mean - mean2,
+        "mcse": both,
+        "z": (mean - mean2) / both,
+        "sd_ratio": sd / sd2,
+        "sd_ratio_mcse": sd / sd2 * np.hypot(sd_error / sd, sd_error2 / sd2),
+    }
+    return pd.DataFrame(table, columns=COLUMNS)
 
 
 def worst(table: pd.DataFrame) -> list[Agreement]:
@@ -103,25 +127,13 @@ def _same_posterior(a: Fit, b: Fit) -> bool:
     )
 
 
-def _pair(label: str, fit: Fit, other: str, second: Fit) -> pd.DataFrame:
-    (mean, sd, error), (mean2, sd2, error2) = map(_moments, (fit, second))
-    both = np.hypot(error, error2)
-    table = {
-        "label": label,
-        "other": other,
-        "parameter": list(fit.parameter_names),
-        "difference": mean - mean2,
-        "mcse": both,
-        "z": (mean - mean2) / both,
-        "sd_ratio": sd / sd2,
-    }
-    return pd.DataFrame(table, columns=COLUMNS)
-
-
-def _moments(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Posterior means, SDs and Monte Carlo standard errors of the means."""
+def _moments(draws: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Posterior means and SDs, and the Monte Carlo standard errors of both."""
     from arviz_stats.base.array import array_stats
 
-    draws = np.stack(list(draws_of(fit).values()), axis=-1)
-    error = array_stats.mcse(draws, chain_axis=0, draw_axis=1, method="mean")
-    return draws.mean(axis=(0, 1)), draws.std(axis=(0, 1), ddof=1), np.asarray(error)
+    values = np.stack(list(draws.values()), axis=-1)
+    error, sd_error = (
+        np.asarray(array_stats.mcse(values, chain_axis=0, draw_axis=1, method=of))
+        for of in ("mean", "sd")
+    )
+    return values.mean(axis=(0, 1)), values.std(axis=(0, 1), ddof=1), error, sd_error
