@@ -12,6 +12,7 @@ The ratio of SDs has a Monte Carlo error too, which for heavy tails is large.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,8 +82,9 @@ def agreement(fits: Mapping[str, Fit]) -> pd.DataFrame:
         for a, b in combinations(sampled, 2)
         if _same_posterior(sampled[a], sampled[b])
     ]
-    columns = PAIR + COLUMNS
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    if not tables:
+        return pd.DataFrame(columns=PAIR + COLUMNS)
+    return pd.concat(tables, ignore_index=True).reindex(columns=PAIR + COLUMNS)
 
 
 def compared(draws: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -132,8 +134,6 @@ def _moments(draws: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     from arviz_stats.base.array import array_stats
 
     values = np.stack(list(draws.values()), axis=-1)
-    error, sd_error = (
-        np.asarray(array_stats.mcse(values, chain_axis=0, draw_axis=1, method=of))
-        for of in ("mean", "sd")
-    )
-    return values.mean(axis=(0, 1)), values.std(axis=(0, 1), ddof=1), error, sd_error
+    axes: Any = {"chain_axis": 0, "draw_axis": 1}
+    errors = [array_stats.mcse(values, method=of, **axes) for of in ("mean", "sd")]
+    return values.mean(axis=(0, 1)), values.std(axis=(0, 1), ddof=1), *map(np.array, errors)

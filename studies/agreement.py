@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -172,7 +173,7 @@ class Long:
         from arviz_stats.base.array import array_stats
 
         values = np.stack(list(self.draws.values()), axis=-1)
-        axes = {"chain_axis": 0, "draw_axis": 1}
+        axes: Any = {"chain_axis": 0, "draw_axis": 1}
         squares = (values - values.mean(axis=(0, 1))) ** 2
         table = {
             "rhat": array_stats.rhat(values, **axes),
@@ -265,8 +266,9 @@ def report(table: pd.DataFrame, runs: pd.DataFrame, command: str) -> str:
         "|---|---:|---|---|",
     ]
     for name, part in table.groupby("case", sort=False):
-        mean = part.loc[part["z"].abs().idxmax()]
-        sd = part.loc[np.log(part["sd_ratio"]).abs().idxmax()]
+        rows = part.to_dict("records")
+        mean = max(rows, key=lambda row: abs(row["z"]))
+        sd = max(rows, key=lambda row: abs(np.log(row["sd_ratio"])))
         lines.append(
             f"| {CASES[str(name)].title} | {len(part)} | {mean['z']:+.1f} ({mean['parameter']}) | "
             f"{sd['sd_ratio']:.3f} ± {sd['sd_ratio_mcse']:.3f} ({sd['parameter']}) |"
@@ -280,9 +282,9 @@ def report(table: pd.DataFrame, runs: pd.DataFrame, command: str) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for run in runs.to_dict("records"):
-        part = table[table["case"] == run["case"]]
+        part = table.loc[table["case"] == run["case"]]
         mine, theirs = (
-            part[[f"ess_{of}", f"ess_squares_{of}"]].to_numpy().min()
+            min(part[f"ess_{of}"].min(), part[f"ess_squares_{of}"].min())
             for of in ("integrated", "nuts")
         )
         khat = f"{run['khat']:.2f}" if np.isfinite(run["khat"]) else ""

@@ -8,7 +8,7 @@ import xarray as xr
 from standin import asymptotic_fit, posterior_fit, slope_model
 
 import bayes_glmm as bg
-from bayes_glmm.agreement import agreement, worst
+from bayes_glmm.agreement import agreement, compared, worst
 from bayes_glmm.datatree import draws_of
 
 
@@ -33,6 +33,19 @@ def test_the_difference_is_in_monte_carlo_standard_errors():
     assert beta["z"].to_numpy() == pytest.approx(-0.5 / beta["mcse"].to_numpy())
     assert table["sd_ratio"].to_numpy() == pytest.approx(1.0)
     assert table["z"].iloc[2:].to_numpy() == pytest.approx(0.0)
+
+
+def test_ratios_of_sds_have_their_monte_carlo_error():
+    """Of normal draws an SD is known to 1 / sqrt(2 n); of draws with 5 df the kurtosis is 9."""
+    rng = np.random.default_rng(1)
+    first = {"normal": rng.standard_normal((4, 5000)), "t": rng.standard_t(5, (4, 5000))}
+    second = {"normal": 2.0 * rng.standard_normal((4, 1250)), "t": rng.standard_t(5, (4, 1250))}
+    table = compared(first, second)
+    errors = table["sd_ratio_mcse"] / table["sd_ratio"]
+    # the fourth moment of 5,000 normal draws is known to 5 %, the effective sizes to about 10 %
+    assert errors[0] == pytest.approx(np.sqrt(1 / 40_000 + 1 / 10_000), rel=0.15)
+    assert errors[1] > 1.3 * errors[0]
+    assert abs(table["sd_ratio"][0] - 0.5) < 4 * table["sd_ratio_mcse"][0]
 
 
 def test_the_worst_of_a_pair_is_said_in_words():

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studies import boundary_size, calibration
+import bayes_glmm as bg
+from studies import agreement, boundary_size, calibration
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,3 +78,72 @@ def test_the_committed_calibration_is_inside_its_envelopes():
     worst = [e.outside for quantities in found.values() for e in quantities.values()]
     assert np.mean(np.array(worst) > 0) <= 0.1
     assert max(worst) < 0.3
+
+
+# hours of NUTS: ``python -m studies.agreement --only …`` adds them
+LARGEST = {"grouseticks-3", "ohio", "toenail", "p40"}
+
+
+def agreement_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    folder = ROOT / "studies/results"
+    return pd.read_csv(folder / "agreement.csv"), pd.read_csv(folder / "agreement_runs.csv")
+
+
+def test_the_two_samplers_of_the_committed_study_agree():
+    """Means within 4 Monte Carlo standard errors, SDs within 5 %.
+
+    Some 150 quantities: a chance of 1 % that right samplers leave one mean outside 4, and no
+    allowance is needed. The Monte Carlo error of a ratio of SDs is 1.4 % and less for normal
+    quantities at the length asked for; at 2 % the 5 % are 2.5 errors.
+    """
+    table, _ = agreement_tables()
+    assert set(table["case"]) >= set(agreement.CASES) - LARGEST
+    assert table["z"].abs().max() <= agreement.LIMIT
+    assert (table["sd_ratio"] - 1).abs().max() <= agreement.SDS
+    assert table["sd_ratio_mcse"].max() <= 0.02
+    # were the errors too small, more of them would be beyond two: 4.6 % by chance, twice that
+    # is beyond three of its own errors
+    assert (table["z"].abs() > 2).mean() < 0.1
+
+
+def test_the_committed_runs_of_both_samplers_were_long_and_sound():
+    table, runs = agreement_tables()
+    assert set(runs["case"]) == set(table["case"])
+    assert table[["rhat_nuts", "rhat_integrated"]].to_numpy().max() <= 1.01
+    sizes = [f"{of}_{by}" for of in ("ess", "ess_squares") for by in ("nuts", "integrated")]
+    assert table[sizes].to_numpy().min() >= agreement.WANTED
+    assert (runs["divergences"] == 0).all()
+    text = (ROOT / "studies/results/agreement.md").read_text(encoding="utf-8")
+    assert all(f"| {agreement.CASES[name].title} |" in text for name in runs["case"])
+
+
+def test_a_wrong_posterior_is_seen_by_the_study(tmp_path, monkeypatch):
+    """Draws of two samplers that differ by .2 SDs, and by 10 % in their SDs."""
+    rng = np.random.default_rng(1)
+
+    def sampled(model, method, wanted, rounds):
+        scale, shift = (1.1, 0.2) if method is agreement.NUTS else (1.0, 0.0)
+        draws = {name: shift + scale * rng.standard_normal((4, 4000)) for name in "ab"}
+        details = {"sampler": "importance", "nodes": 7, "khat": 0.1}
+        return agreement.Long(draws, 1, 0, (), details)
+
+    monkeypatch.setattr(agreement, "sample_long", sampled)
+    table, run = agreement.compare(agreement.CASES["cbpp"].model)
+    assert table["z"].abs().min() > agreement.LIMIT
+    assert (table["sd_ratio"] - 1).abs().min() > agreement.SDS
+    for name, rows in (("agreement.csv", table), ("agreement_runs.csv", pd.DataFrame([run]))):
+        agreement.update(tmp_path / name, rows.assign(case="cbpp"))
+        agreement.update(tmp_path / name, rows.assign(case="cbpp"))
+    agreement.write(tmp_path, "the command")
+    assert len(pd.read_csv(tmp_path / "agreement.csv")) == 2
+    text = (tmp_path / "agreement.md").read_text(encoding="utf-8")
+    assert "cbpp: binomial counts" in text and "Written by `the command`." in text
+
+
+def test_rounds_go_on_until_there_are_enough_draws():
+    method = bg.Integrated(draws=100)
+    long = agreement.sample_long(agreement.CASES["cbpp"].model, method, 500.0, rounds=5)
+    assert long.rounds == 2 or long.least < 500.0
+    assert all(draws.shape == (4 * long.rounds, 100) for draws in long.draws.values())
+    assert {"sd_herd[Intercept]", "Intercept of herd 1"} <= set(long.draws)
+    assert long.effective["rhat"].max() < 1.1

@@ -92,10 +92,12 @@ def effective_weights(log_ratio: np.ndarray) -> float:
     return float(weight.sum() ** 2 / (weight**2).sum())
 
 
-def resample(log_ratio: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Positions drawn with probabilities proportional to the importance ratios."""
-    weight = np.exp(log_ratio - log_ratio.max())
-    return rng.choice(len(weight), size, p=weight / weight.sum())
+def without_replacement(log_ratio: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """Positions of different points drawn in proportion to their importance ratios.
+
+    The largest of the log ratios with Gumbel noise added (Efraimidis & Spirakis 2006).
+    """
+    return np.argsort(-(log_ratio + rng.gumbel(size=len(log_ratio))))[:size]
 
 
 def level_of(log_ratio: np.ndarray, proposals: float) -> float:

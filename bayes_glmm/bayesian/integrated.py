@@ -25,9 +25,17 @@ from ..numerics.optimise import maximise
 from ..numerics.threads import one_blas_thread
 from ..propriety import require_posterior
 from .density import IntegratedDensity, log_density
-from .importance import Proposal, resample
+from .importance import Proposal, without_replacement
 from .integrated_importance import PILOT, by_importance, covered
-from .integrated_nodes import CHECKED, choose_nodes, first_nodes
+from .integrated_nodes import (
+    CHECKED,
+    STILL_ENOUGH,
+    at_draws,
+    check_nodes,
+    choose_nodes,
+    first_nodes,
+    more_nodes,
+)
 from .joint import others_added
 from .joint_start import LaplacePosterior
 from .sampled import Sampled
@@ -169,36 +177,47 @@ def sample(method, density, mode, covariance, stream) -> tuple[Sampled, list[Mes
     """Sample the coordinates of a model of one factor."""
     rng = np.random.default_rng(stream)
     density(mode)  # its modes are the starts from here on
-    proposal = Proposal(mode, covariance)
-    pilot, pilot_density = proposal.draw(rng, PILOT)
+    pilot, pilot_density = Proposal(mode, covariance).draw(rng, PILOT)
     points = likely(density, pilot, pilot_density, rng)
-    table, settled = choose_nodes(density, lambda: log_density(density, points)[0])
-    notes = [] if settled else [message("integral-unsettled", **table[-1])]
+    table, _ = choose_nodes(density, at_draws(density, points))
     if len(table) > 1:
         optimum, better = maximise(density, mode, covariance)
         mode, covariance = optimum.x, covariance if better is None else better
-        proposal = Proposal(mode, covariance)
+    found, notes = by_either(method, density, Proposal(mode, covariance), rng, stream)
+    table += found.node_checks
+    if more_nodes(density):
+        flat = found.xi.reshape(-1, density.size)
+        some = flat[rng.choice(len(flat), CHECKED, replace=False)]
+        table.append(check_nodes(density, at_draws(density, some)))
+    if not more_nodes(density) or table[-1]["change"] > STILL_ENOUGH:
+        notes.append(message("integral-unsettled", **table[-1]))
     group = density.model.design.groups[density.largest].group
     details = {"integrated": group, "nodes": density.nodes, "node_table": pd.DataFrame(table)}
+    return replace(found, details={**details, **found.details}), notes
+
+
+def by_either(method, density, proposal: Proposal, rng, stream) -> tuple[Sampled, list[Message]]:
+    """Sample by importance proposals, or by NUTS where these were not wanted or do not cover."""
+    details, checks = {}, []
     if method.method != "nuts":
-        found = by_importance(density, method, proposal, rng)
-        details |= found.details
-        enough = covered(found.details["khat"])
-        if method.method == "importance" or enough:
-            if not enough:
-                notes.append(message("importance-not-covered", khat=found.details["khat"]))
-            return replace(found, details=details), notes
-        log.info("Integrated: k-hat %.2f, going on by NUTS", found.details["khat"])
+        tried = by_importance(density, method, proposal, rng)
+        khat = tried.details["khat"]
+        if covered(khat):
+            return tried, []
+        if method.method == "importance":
+            return tried, [message("importance-not-covered", khat=khat)]
+        log.info("Integrated: k-hat %.2f, going on by NUTS", khat)
+        details, checks = tried.details, tried.node_checks
     from .integrated_nuts import by_nuts
 
-    found = by_nuts(density, method, mode, covariance, stream)
-    return replace(found, details={**details, **found.details}), notes
+    found = by_nuts(density, method, proposal, stream)
+    return replace(found, details={**details, **found.details}, node_checks=checks), []
 
 
 def likely(density, pilot: np.ndarray, pilot_density: np.ndarray, rng) -> np.ndarray:
     """Give ``CHECKED`` of the proposals, about as posterior draws are."""
     ratio = log_density(density, pilot)[0] - pilot_density
-    return pilot[resample(ratio, rng, CHECKED)]
+    return pilot[without_replacement(ratio, rng, CHECKED)]
 
 
 # what a Fit holds

@@ -8,6 +8,7 @@ import numpy as np
 from ..numerics.convergence import pareto_k
 from .density import log_density
 from .importance import WIDE, Proposal, effective_weights, level_of, metropolis, refitted
+from .integrated_nodes import raise_nodes
 from .sampled import Sampled
 
 PILOT = 400  # proposals that the nodes and the level are chosen with
@@ -43,11 +44,13 @@ def by_importance(density, method, proposal: Proposal, rng) -> Sampled:
     The posterior of a standard deviation may be far from normal at its mode, with a long tail
     that draws around the mode do not reach, so that neither their k-hat tells: wide proposals
     come first, and the ones used are fitted to them. Where k-hat is still too large they are
-    fitted again, to all draws, and the chain is run anew.
+    fitted again, to all draws, and the chain is run anew. The nodes are raised where they are
+    too few at wide proposals.
     """
     wide = replace(proposal, df=WIDE)
     xi, proposed = wide.draw(rng, WIDE_DRAWS + WIDE_DRAWS // 50 * density.size)
-    proposal = refitted(xi, log_density(density, xi)[0] - proposed)
+    log_ratio, checks = raise_nodes(density, xi, proposed, rng)
+    proposal = refitted(xi, log_ratio)
     found = best = one_round(density, method, proposal, proposal.draw(rng, PILOT), rng)
     for refits in range(1, REFITS + 1):
         if best.details["khat"] <= FINITE:
@@ -56,7 +59,7 @@ def by_importance(density, method, proposal: Proposal, rng) -> Sampled:
         found = one_round(density, method, better, better.draw(rng, PILOT), rng)
         found.details["refits"] = refits
         best = min(best, found, key=lambda r: r.details["khat"])
-    return best
+    return replace(best, node_checks=checks)
 
 
 def one_round(density, method, proposal: Proposal, pilot, rng) -> Sampled:

@@ -8,6 +8,7 @@ import nutpie
 from nutpie.compiled_pyfunc import from_pyfunc
 
 from .density import IntegratedDensity, log_density
+from .importance import Proposal
 from .sampled import Sampled
 from .whitening import Whitening, whiten_coordinates
 
@@ -72,8 +73,10 @@ def run(make_density: Callable, whitening: Whitening, method, stream) -> tuple[n
     return whitening.unknowns(z), {name: held[name].to_numpy() for name in STATISTICS}
 
 
-def by_nuts(density: IntegratedDensity, method, mode, covariance, stream):
-    """Sample the coordinates of an integrated density."""
+def by_nuts(density: IntegratedDensity, method, around: Proposal, stream) -> Sampled:
+    """Sample the coordinates of an integrated density, from the centre of a proposal."""
+    mode, covariance = around.centre, around.covariance
+    density(mode)  # modes to start from
     nodes, modes = density.nodes, density.integral.modes.copy()
 
     def make():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..messages import Message, message
-from .integrated_nodes import CHECKED, SPREAD, check_nodes, choose_nodes
+from .integrated_nodes import CHECKED, STILL_ENOUGH, check_nodes, choose_nodes
 from .integrated_nuts import run
 from .joint import JointDensity
 from .joint_start import LaplacePosterior, joint_density
@@ -15,8 +15,6 @@ from .whitening import whiten
 
 FEWEST = 5  # nodes that are tried first: they cost in every step of the sampler
 PILOT_DF = 8  # of the approximate draws the nodes are chosen at: tails are not forgotten
-# twice what the nodes were chosen for: their choice and its check are at different draws
-STILL_ENOUGH = 2.0 * SPREAD
 
 
 def sample_several(

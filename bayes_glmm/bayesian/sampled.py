@@ -22,6 +22,8 @@ class Sampled:
         For ``Fit.details``.
     proposals
         All importance proposals and their log ratios.
+    node_checks
+        Rows of the table of ``choose_nodes``, where nodes were checked meanwhile.
     others
         Effects of the factors that are not integrated out, by factor,
         ``(chains draws, levels, q)``.
@@ -32,4 +34,5 @@ class Sampled:
     statistics: dict[str, np.ndarray]
     details: dict
     proposals: tuple[np.ndarray, np.ndarray] | None = None
+    node_checks: list[dict] = field(default_factory=list)
     others: dict[int, np.ndarray] = field(default_factory=dict)

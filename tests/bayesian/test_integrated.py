@@ -434,6 +434,47 @@ def test_too_few_nodes_are_told(monkeypatch):
     assert "integral-unsettled" in {m.code for m in fit.messages}
 
 
+def one_binary_row_each(groups=300) -> bg.GLMM:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=groups)
+    eta = 0.3 + 0.8 * x + rng.normal(size=groups)
+    y = (rng.random(groups) < special.expit(eta)).astype(int)
+    frame = pd.DataFrame({"y": y, "x": x, "g": [f"g{k}" for k in range(groups)]})
+    return bg.GLMM("y ~ x + (1 | g)", frame, family="bernoulli")
+
+
+def test_nodes_are_raised_until_they_make_no_mode_of_their_own():
+    """A step under the normal density: at an SD of 80 eleven nodes find 15 too much."""
+    from bayes_glmm.bayesian.density import log_density
+    from bayes_glmm.bayesian.integrated_nodes import raise_nodes
+
+    model = one_binary_row_each()
+    density = IntegratedDensity(model, 11)
+    beta = np.array([0.5, 1.5])
+    c = density.coordinates
+    inner = np.append(c.standard.inner(beta), 0.0)
+    near = inner + np.random.default_rng(1).normal(0.0, 0.2, (200, 3))
+    near[:, 2] += np.log(2.0)
+    far = np.append(c.standard.inner(np.array([3.4, 7.1])), np.log(80.0))
+    u = np.linspace(-9.0, 9.0, 40_001)
+    eta = model.design.X @ np.array([3.4, 7.1])
+    sign = 2.0 * model.design.y - 1.0
+    normal = stats.norm.pdf(u)
+    exact = sum(
+        np.log(np.trapezoid(normal * special.expit(s * (e + 80.0 * u)), u))
+        for s, e in zip(sign, eta, strict=True)
+    ) + float(c.log_prior(far[None])[0])
+    density(inner)
+    assert log_density(density, far[None])[0][0] - exact > 15.0
+    points = np.concatenate([near, far + np.random.default_rng(2).normal(0.0, 0.1, (200, 3))])
+    before = log_density(density, points)[0]
+    assert before[200:].max() > before[:200].max() - 2.0  # would often be drawn
+    ratio, table = raise_nodes(density, points, np.zeros(400), np.random.default_rng(3))
+    assert density.nodes > 11
+    assert table[-1]["change"] <= 0.01 < table[0]["change"]
+    assert ratio[200:].max() < ratio[:200].max() - 5.0
+
+
 def test_improper_priors_pass_the_gate():
     priors = bg.Priors(sd=bg.Power(1), allow_improper=True)
     with pytest.raises(bg.ImproperPosteriorError):
