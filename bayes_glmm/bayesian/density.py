@@ -14,11 +14,20 @@ import numpy as np
 from ..frequentist.likelihood import factors_of
 from ..numerics.bind import bind_numba, bind_numpy
 from ..numerics.draws import ManyDraws, log_concave
-from ..numerics.groups import Rows, alike_levels, distinct_rows, largest_first, sort_rows
+from ..numerics.groups import (
+    Rows,
+    alike_levels,
+    distinct_by_level,
+    distinct_rows,
+    largest_first,
+    sort_rows,
+)
 from ..numerics.irls import total_log_scale
 from ..numerics.quadrature import Quadrature
 from ..numerics.standardise import standardise
 from .coordinates import Coordinates
+
+TOGETHER = 8_192  # constants worked on at a time
 
 
 class IntegratedDensity:
@@ -121,10 +130,7 @@ class IntegratedDensity:
         """Family's constant in ``eta`` at each dispersion, summed over rows."""
         if self.distinct is None:
             return np.zeros(len(dispersion))
-        with np.errstate(all="ignore"):
-            return np.array(
-                [total_log_scale(self.blocks.log_scale, self.distinct, d)[0] for d in dispersion]
-            )
+        return self._scales(dispersion, self.distinct[2])
 
     def log_constants(self, dispersion: np.ndarray) -> np.ndarray:
         """All of the family's constants by level of the factor, ``(draws, levels)``."""
@@ -134,9 +140,19 @@ class IntegratedDensity:
         fixed = factor.sum_by_level(np.array(base, float))
         if self.distinct is None:
             return np.broadcast_to(fixed, (len(dispersion), factor.levels))
-        scales = [self.blocks.log_scale(y, trials, d)[0] for d in dispersion]
-        rows = [factor.sum_by_level(np.array(np.broadcast_to(s, y.shape), float)) for s in scales]
-        return fixed + np.array(rows)
+        return fixed + self._scales(dispersion, distinct_by_level(y, trials, factor))
+
+    def _scales(self, dispersion: np.ndarray, counts) -> np.ndarray:
+        """Constants of the distinct rows at each dispersion, times their ``counts``."""
+        y, trials, _ = self.distinct
+        step = max(1, TOGETHER // len(y))
+        parts = []
+        with np.errstate(all="ignore"):
+            for a in range(0, len(dispersion), step):
+                some = dispersion[a : a + step, None]
+                scale = self.blocks.log_scale(y, trials, some)[0]
+                parts.append(np.broadcast_to(scale, (len(some), len(y))) @ counts)
+        return np.concatenate(parts)
 
     def concave(self, dispersion: np.ndarray) -> bool:
         """Tell whether the family's log density is concave in ``eta`` at these dispersions."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array, csr_array
 
 from .covariance import Covariance
 
@@ -38,6 +39,15 @@ def distinct_rows(y: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, ...]:
         return y, trials, np.ones(len(y))
     pairs, count = np.unique(y + 1j * trials, return_counts=True)
     return pairs.real.copy(), pairs.imag.copy(), count.astype(float)
+
+
+def distinct_by_level(y: np.ndarray, trials: np.ndarray, factor: "Factor") -> csr_array:
+    """Count the rows of each of the ``distinct_rows`` in each level, ``(pairs, levels)``."""
+    kind = np.arange(len(y))
+    if np.array_equal(y, np.floor(y)):
+        kind = np.unique(y + 1j * trials, return_inverse=True)[1]
+    counts = coo_array((np.ones(len(y)), (kind, factor.index)), (kind.max() + 1, factor.levels))
+    return counts.tocsr()
 
 
 @dataclass(frozen=True, eq=False)
