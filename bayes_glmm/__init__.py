@@ -36,7 +36,9 @@ _HOME = {
     **dict.fromkeys(
         (
             "GLM",
+            "OLS",
             "ML",
+            "REML",
             "PQL",
             "MQL",
             "GEE",
@@ -78,11 +80,15 @@ _HOME = {
     ),
 }
 
-__all__ = sorted([*_HOME, "__version__"])
+_MODULES = ("residual",)  # public names in a space of their own: bg.residual.Exponential
+
+__all__ = sorted([*_HOME, *_MODULES, "__version__"])
 
 
 def __getattr__(name: str):
     """Import the home of a public name when the name is first used."""
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

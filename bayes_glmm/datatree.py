@@ -1,12 +1,15 @@
 """Draws under the contract's names: the one home of variables, dims and coords.
 
 ``beta`` (term), ``sd_<group>`` (<group>_term), ``corr_<group>`` (<group>_pair), ``b_<group>``
-(<group>, <group>_term), ``dispersion``; under a joint prior ``r2`` and ``phi`` (component);
+(<group>, <group>_term), ``residual_<parameter>``, ``dispersion``; under a joint prior ``r2`` and
+``phi`` (component);
 population-averaged coefficients are ``beta_pa``, so that no plot lays them over ``beta``.
 """
 
 import numpy as np
 import xarray as xr
+
+from .fit import datatree_name
 
 CHAINS, DRAWS = 4, 1000
 
@@ -23,6 +26,12 @@ def dims_and_coords(model, beta: str = "beta") -> tuple[dict[str, list[str]], di
         if g.pairs:
             dims[f"corr_{g.group}"] = [f"{g.group}_pair"]
             coords[f"{g.group}_pair"] = list(g.pair_names)
+    if model.repeated is not None:
+        for parameter in model.repeated.parameters:
+            name = f"residual_{parameter.name}"
+            dims[name] = ["residual_pair"] if parameter.pair else []
+            if parameter.pair:
+                coords.setdefault("residual_pair", []).append(parameter.pair)
     if model.family.has_dispersion:
         dims["dispersion"] = []
     if (joint := model.priors.joint) is not None:
@@ -97,11 +106,8 @@ def _parameters(fit, rng, beta: str) -> dict[str, np.ndarray]:
     p = len(fit.beta)
     components = () if fit.variance is None else fit.variance.components
     estimate = np.zeros(0) if fit.variance is None else fit.variance.estimate
-    corr = np.array([c.kind == "corr" for c in components], bool)
     with np.errstate(divide="ignore"):  # the log of an SD on the boundary is -inf
-        centre = np.where(
-            corr, np.arctanh(np.where(corr, estimate, 0)), np.log(np.where(corr, 1, estimate))
-        )
+        centre = [c.scale.working(x) for c, x in zip(components, estimate, strict=True)]
     covariance = fit.joint_cov if fit.joint_cov is not None else np.asarray(fit.vcov())
     moves = np.isfinite(np.diag(covariance))
     noise = np.zeros((CHAINS, DRAWS, p + len(components)))
@@ -109,14 +115,18 @@ def _parameters(fit, rng, beta: str) -> dict[str, np.ndarray]:
     noise[..., free] = rng.multivariate_normal(
         np.zeros(len(free)), covariance[np.ix_(free, free)], (CHAINS, DRAWS)
     )
-    moved = centre + noise[..., p:]
-    natural = np.where(corr, np.tanh(moved), np.exp(moved))
+    moved = np.array(centre, float) + noise[..., p:]
+    natural = np.empty_like(moved)
+    for i, c in enumerate(components):
+        natural[..., i] = c.scale.natural(moved[..., i])
     draws = {beta: fit.beta + noise[..., :p]}
     for name in dict.fromkeys(_variable(c) for c in components):
         members = [i for i, c in enumerate(components) if _variable(c) == name]
-        draws[name] = natural[..., members[0]] if name == "dispersion" else natural[..., members]
+        scalar = [datatree_name(components[i]) for i in members] == [name]
+        draws[name] = natural[..., members[0]] if scalar else natural[..., members]
     return draws
 
 
 def _variable(c) -> str:
-    return "dispersion" if c.kind == "dispersion" else f"{c.kind}_{c.group}"
+    """Name of the variable that holds a component."""
+    return datatree_name(c).split("[")[0]

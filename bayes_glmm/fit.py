@@ -5,7 +5,7 @@ order, SDs before correlations, the dispersion last) and gives them out as label
 objects, under lme4's and broom.mixed's names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit
+from scipy.special import expit, ndtri, stdtrit
 
 from .messages import Message
 
@@ -25,6 +25,7 @@ HEAVY = {
     "confint_boot": "bayes_glmm.frequentist.bootstrap:boot_confint",
     "bootstrap": "bayes_glmm.frequentist.bootstrap:bootstrap",
     "profile": "bayes_glmm.frequentist.inference:profile_frame",
+    "contrast_df": "bayes_glmm.frequentist.lmm_errors:contrast_df",
     "ranef": "bayes_glmm.frequentist.prediction:ranef",
     "rank_levels": "bayes_glmm.ranking:rank_levels",
     "predict": "bayes_glmm.predict:predict",
@@ -63,18 +64,71 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class Component:
-    """Which variance parameter a number is: an SD, a correlation or the dispersion."""
+class WorkingScale:
+    """A scale without bounds: where intervals are symmetric and searches are free.
 
-    kind: Literal["sd", "corr", "dispersion"]
+    ``slope`` is the derivative of ``natural``, by the natural value.
+    """
+
+    working: Callable
+    natural: Callable
+    slope: Callable
+
+
+def _logit(x):
+    return np.log(x) - np.log1p(-np.asarray(x, float))
+
+
+def _same(x):
+    return x
+
+
+WORKING_SCALES = {
+    "log": WorkingScale(np.log, np.exp, _same),
+    "logit": WorkingScale(_logit, expit, lambda x: x * (1 - x)),
+    "atanh": WorkingScale(np.arctanh, np.tanh, lambda x: 1 - x**2),
+}
+# kind of a component -> the scale of its intervals; "rate", "share" and "serial" are parameters
+# of the residual correlation: a rate of decay, the share of a nugget, a correlation
+SCALE_OF = {
+    "sd": "log",
+    "corr": "atanh",
+    "rate": "log",
+    "share": "logit",
+    "serial": "atanh",
+    "dispersion": "log",
+}
+
+
+@dataclass(frozen=True)
+class Component:
+    """Which variance parameter a number is.
+
+    An SD or a correlation of random effects, a parameter of the residual correlation ("rate",
+    "share", "serial"; ``group`` is then the column of its clusters), or the dispersion.
+    """
+
+    kind: Literal["sd", "corr", "rate", "share", "serial", "dispersion"]
     group: str = ""
     term: str = ""
     term2: str = ""
+
+    @property
+    def is_residual(self) -> bool:
+        """Whether it belongs to the residual correlation."""
+        return self.kind in ("rate", "share", "serial")
+
+    @property
+    def scale(self) -> WorkingScale:
+        """The scale without bounds."""
+        return WORKING_SCALES[SCALE_OF[self.kind]]
 
     def __str__(self) -> str:
         """Name it as tables do: ``sd(Intercept)``, ``corr(Intercept, x)``, ``dispersion``."""
         if self.kind == "dispersion":
             return "dispersion"
+        if self.is_residual:
+            return f"residual {self.term}" + (f"({self.term2})" if self.term2 else "")
         inside = self.term if self.kind == "sd" else f"{self.term}, {self.term2}"
         return f"{self.kind}({inside})"
 
@@ -85,6 +139,9 @@ def components_of(model) -> tuple[Component, ...]:
     for g in model.design.groups:
         found += [Component("sd", g.group, term) for term in g.columns]
         found += [Component("corr", g.group, g.columns[j], g.columns[i]) for i, j in g.pairs]
+    if model.repeated is not None:
+        by = model.residual.by
+        found += [Component(p.kind, by, p.name, p.pair) for p in model.repeated.parameters]
     return (*found, *([Component("dispersion")] if model.family.has_dispersion else []))
 
 
@@ -108,20 +165,20 @@ class Variance:
         return self.estimate[kinds == "sd"], self.estimate[kinds == "corr"]
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
-        """Wald limits, on the log scale for SDs and on Fisher's z for correlations."""
+        """Wald limits: log scale for SDs and rates, Fisher's z for correlations, logit for shares.
+
+        NaN on the boundary.
+        """
         z = ndtri(0.5 + level / 2)
-        corr = np.array([c.kind == "corr" for c in self.components], bool)
-        low = np.full(len(corr), np.nan)
-        high = low.copy()
+        limits = np.full((2, len(self.components)), np.nan)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            width = z * self.std_error / np.where(corr, 1 - self.estimate**2, self.estimate)
-            low[~corr], high[~corr] = (
-                (self.estimate * np.exp(sign * width))[~corr] for sign in (-1, 1)
-            )
-            inside = corr & (np.abs(self.estimate) < 1.0 - 1e-8)  # none on the boundary
-            centre = np.arctanh(np.where(inside, self.estimate, np.nan))
-            low[corr], high[corr] = (np.tanh(centre + sign * width)[corr] for sign in (-1, 1))
-        return low, high
+            for i, c in enumerate(self.components):
+                value, scale = self.estimate[i], c.scale
+                if SCALE_OF[c.kind] == "atanh" and not abs(value) < 1.0 - 1e-8:
+                    continue
+                half = z * self.std_error[i] / scale.slope(value)
+                limits[:, i] = scale.natural(scale.working(value) + np.array([-half, half]))
+        return limits[0], limits[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,14 +218,15 @@ class Fit:
     converged, messages, seconds
         How it went.
     df
-        Degrees of freedom of the t distribution that Wald limits of ``beta`` refer to; None is
-        the normal distribution.
+        Degrees of freedom of the t distribution that Wald limits of ``beta`` refer to: one for
+        all, or one for each coefficient, shape ``(p,)``; None is the normal distribution.
     draws
         Posterior draws as a DataTree, for methods that have them.
     joint_cov
-        Covariance of ``(beta, log SDs and atanh correlations, log dispersion)``, shape
-        ``(p + m, p + m)``, of methods with an asymptotic distribution; NaN rows and columns
-        for parameters on the boundary.
+        Covariance of ``beta`` and the variance components on their working scales (log SDs,
+        atanh correlations, log dispersion; ``Component.scale``), shape ``(p + m, p + m)``, of
+        methods with an asymptotic distribution; NaN rows and columns for parameters on the
+        boundary.
     diagnostics
         ``rhat, ess_bulk, ess_tail`` indexed by ``effect, group, level, term``, for draws.
     details
@@ -188,7 +246,7 @@ class Fit:
     converged: bool = True
     messages: tuple[Message, ...] = ()
     seconds: Seconds = Seconds()
-    df: float | None = None
+    df: float | np.ndarray | None = None
     draws: Any = None
     joint_cov: np.ndarray | None = None
     diagnostics: pd.DataFrame | None = None
@@ -221,16 +279,25 @@ class Fit:
             return "equal-tailed posterior"
         kind = next(iter(self.vcovs), "model")
         which = "" if kind == "model" else f", {kind}"
-        return f"Wald{which}" + ("" if self.df is None else f", t with {self.df:g} df")
+        if self.df is None:
+            return f"Wald{which}"
+        if np.ndim(self.df):
+            return f"Wald{which}, t with Satterthwaite's df"
+        return f"Wald{which}, t with {self.df:g} df"
 
-    def critical(self, level: float) -> float:
+    def critical(self, level: float, contrasts: np.ndarray | None = None):
         """Give the multiple of a standard error that a two-sided Wald interval extends.
 
-        NaN where the t distribution has no degrees of freedom.
+        One for all; where coefficients have degrees of freedom of their own one for each, or
+        one for each of ``contrasts`` ``(k, p)``. NaN where there are no degrees of freedom.
         """
         if self.df is None:
             return float(ndtri(0.5 + level / 2))
-        return float(stdtrit(self.df, 0.5 + level / 2)) if self.df > 0 else float("nan")
+        df = np.asarray(self.df, float)
+        if df.ndim and contrasts is not None:
+            df = heavy("contrast_df")(self, contrasts)
+        quantile = stdtrit(np.where(df > 0, df, np.nan), 0.5 + level / 2)
+        return quantile if np.ndim(self.df) else float(quantile)
 
     def fixef(self) -> pd.Series:
         """Coefficients by term (posterior means for draws), link scale."""
@@ -264,7 +331,7 @@ class Fit:
         rows = [
             (c.group, c.term, c.term2, *((x, np.nan) if c.kind == "sd" else (np.nan, x)))
             for c, x in zip(self.variance.components, self.variance.estimate, strict=True)
-            if c.kind != "dispersion"
+            if c.kind in ("sd", "corr")
         ]
         return pd.DataFrame(rows, columns=columns)
 
@@ -400,7 +467,7 @@ class Fit:
         return np.concatenate([a.reshape(a.shape[0] * a.shape[1], -1) for a in arrays], axis=1)
 
     def tidy(self, effects: tuple[str, ...] = ("fixed", "ran_pars"), level: float = 0.95):
-        """One row per parameter, broom.mixed's columns.
+        """One row per parameter, broom.mixed's columns; ``df`` where each coefficient has its own.
 
         Parameters
         ----------
@@ -430,6 +497,10 @@ class Fit:
         table = pd.DataFrame(rows, columns=TIDY)
         if "ran_vals" in effects:
             table = pd.concat([table, self._tidy_effects(level)], ignore_index=True)
+        if self.df is not None and np.ndim(self.df):
+            own = dict(zip(self.terms, np.asarray(self.df), strict=True))
+            fixed = table["effect"] == "fixed"
+            table["df"] = table["term"].map(own).where(fixed)
         if self.diagnostics is not None:
             table = table.join(self.diagnostics, on=TIDY[:4])
         return table
@@ -509,5 +580,7 @@ def datatree_name(c: Component) -> str:
     """Name a component as the DataTree does: ``sd_herd[Intercept]``."""
     if c.kind == "dispersion":
         return "dispersion"
+    if c.is_residual:
+        return f"residual_{c.term}" + (f"[{c.term2}]" if c.term2 else "")
     inside = c.term if c.kind == "sd" else f"{c.term}~{c.term2}"
     return f"{c.kind}_{c.group}[{inside}]"

@@ -38,6 +38,26 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "It has no random effects; {consequence}.",
         "Compare it with a method that has them before reading its standard errors.",
     ),
+    "residual-ignored": (
+        "note",
+        "{method} leaves out the residual correlation {residual}.",
+        "It takes the rows as independent; only a cluster-robust covariance allows for it.",
+        "Compare it with REML() before reading its naive standard errors.",
+    ),
+    "residual-correlation-at-limit": (
+        "note",
+        "The residual correlation is at a limit: {parameter} is {value:.3g}.",
+        "The data show no such part of the correlation, or cannot tell it from the random effects "
+        "and the residual variance.",
+        "Fit the simpler model (without the nugget, the random effect or the correlation) and "
+        "compare their log-likelihoods.",
+    ),
+    "other-maximum": (
+        "note",
+        "The likelihood has another maximum, lower by {fall:.2f}, at {where}.",
+        "A random effect, a slowly decaying correlation and a nugget can stand for each other.",
+        "The higher one, found from several starts, is reported.",
+    ),
     "laplace-only": (
         "note",
         "Laplace approximation (one node) was used: {reason}.",

@@ -35,6 +35,7 @@ class Method:
 
     engine: ClassVar[str]  # "package.module:function"
     name: ClassVar[str]  # the string that stands for the method with its defaults
+    serves_residual: ClassVar[bool] = False  # whether residuals may be correlated
 
     @property
     def label(self) -> str:
@@ -77,8 +78,61 @@ class GLM(Method):
 
 
 @dataclass(frozen=True)
+class OLS(Method):
+    """Ordinary least squares: gaussian responses with identity link, rows taken as independent.
+
+    Random terms and residual correlation are left out of the estimate; they say what the
+    clusters are.
+
+    Parameters
+    ----------
+    cov
+        Of the standard errors: "naive", ``s² (X'X)^{-1}`` with ``n - p`` degrees of freedom,
+        or "cluster", the sandwich of the clusters' scores times
+        ``K / (K - 1) · (n - 1) / (n - p)`` with ``K - 1`` degrees of freedom (Stata's). Where
+        there are clusters ``fit.se(kind)`` has both, and "robust" (without the factor),
+        "kauermann-carroll" (Bell & McCaffrey's) and "mancl-derouen".
+    cluster
+        Column of the clusters; None is that of the residual correlation, the only factor, or
+        the outermost of a nested chain.
+    """
+
+    engine: ClassVar = "bayes_glmm.frequentist.ols:fit"
+    name: ClassVar = "ols"
+    serves_residual: ClassVar = True
+    cov: Literal["naive", "cluster"] = "naive"
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        _choice("OLS", "cov", self.cov, ("naive", "cluster"))
+
+    @property
+    def label(self) -> str:
+        """``OLS, naive`` or ``OLS, cluster``."""
+        return f"OLS, {self.cov}" + (f"={self.cluster}" if self.cluster else "")
+
+
+@dataclass(frozen=True)
+class REML(Method):
+    """Restricted maximum likelihood of a linear mixed model (Patterson & Thompson 1971).
+
+    Gaussian responses with identity link; any random effects, and residual correlation.
+    Standard errors are those of generalized least squares at the estimated variances, with
+    Satterthwaite's degrees of freedom for each coefficient. The log-likelihood is that of
+    ``n - p`` contrasts of the responses: it compares models with the same fixed part only.
+    """
+
+    engine: ClassVar = "bayes_glmm.frequentist.lmm:fit"
+    name: ClassVar = "reml"
+    serves_residual: ClassVar = True
+
+
+@dataclass(frozen=True)
 class ML(Method):
     """Maximum likelihood by adaptive Gauss-Hermite quadrature; one node is Laplace.
+
+    A gaussian model with identity link needs no quadrature: its likelihood is exact, also
+    with residual correlation, and is profiled over the coefficients and the residual SD.
 
     Parameters
     ----------
@@ -94,6 +148,7 @@ class ML(Method):
 
     engine: ClassVar = "bayes_glmm.frequentist.ml:fit"
     name: ClassVar = "ml"
+    serves_residual: ClassVar = True
     nodes: int | Literal["auto"] = "auto"
     tolerance: float = 1e-5
 
@@ -506,7 +561,10 @@ class ConditionalLogit(Method):
 
 
 SHORTHAND = {
-    m.name: m for m in (GLM(), ML(), PQL(), MQL(), GEE(), ConditionalLogit(), NUTS(), Integrated())
+    m.name: m
+    for m in (
+        GLM(), OLS(), ML(), REML(), PQL(), MQL(), GEE(), ConditionalLogit(), NUTS(), Integrated()
+    )
 } | {"laplace": ML(nodes=1)}
 
 

@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .design import Design, build_design, relate
+from .design import Design, RepeatedRows, build_design, put_rows, relate
 from .families import Family, Link, get_family, get_link
 from .fit import Fit
 from .formula import parse_formula
 from .messages import Message, message
 from .methods import Method, NotServedError, get_method
 from .priors import Priors, ResolvedPriors, resolve_priors
+from .residual import ResidualCorrelation
 
 
 class GLMM:
@@ -47,13 +48,16 @@ class GLMM:
         Known covariances between levels, grouping factor -> DataFrame labelled by level on both
         axes, as ``relationship_matrix`` makes it: ``b ~ N(0, A x D)`` instead of independent
         levels. With a diagonal of one the standard deviation of the factor is that of a level.
+    residual
+        Correlation of a gaussian model's residuals within clusters, such as
+        ``bg.residual.Exponential("time", by="cow", nugget=True)``; None is independence.
     missing
         "raise" refuses missing values, "drop" leaves the rows out and says how many.
 
     Raises
     ------
     ValueError
-        If formula, data, family, link or priors are not valid, or do not go together; the
+        If formula, data, family, link, priors or residual are not valid, or do not go together; the
         message says what was got, what is needed and what to do.
     """
 
@@ -63,6 +67,8 @@ class GLMM:
     link: Link
     messages: tuple[Message, ...]
     priors: ResolvedPriors
+    repeated: RepeatedRows | None  # the rows as the residual correlation sees them
+    residual: ResidualCorrelation | None
     stated: Priors
 
     def __init__(
@@ -74,16 +80,23 @@ class GLMM:
         link: str | Link | None = None,
         priors: Priors | None = None,
         covariance: Mapping[str, Any] | None = None,
+        residual: ResidualCorrelation | None = None,
         missing: Literal["raise", "drop"] = "raise",
     ) -> None:
         parsed = parse_formula(formula)
         kind = get_family(family)
         scale = get_link(link, kind)
-        design = relate(build_design(parsed, data, missing=missing), covariance)
+        check_residual(residual, kind)
+        also = residual.columns if residual is not None else ()
+        design = relate(build_design(parsed, data, missing=missing, also=also), covariance)
+        repeated = put_rows(residual, design) if residual is not None else None
+        object.__setattr__(self, "residual", residual)
+        object.__setattr__(self, "repeated", repeated)
         self._settle(formula, design, kind, scale, priors)
 
     def _settle(self, formula, design, family, link, priors) -> None:
         """Check the response, resolve the priors and set every attribute, once."""
+        check_residual(self.residual, family)
         check_response(design, family)
         stated = Priors() if priors is None else priors
         resolved = resolve_priors(stated, design, family, link)
@@ -102,6 +115,8 @@ class GLMM:
 
     def _with(self, family=None, link=None, priors=None) -> "GLMM":
         twin = object.__new__(GLMM)
+        object.__setattr__(twin, "residual", self.residual)
+        object.__setattr__(twin, "repeated", self.repeated)
         twin._settle(
             self.formula,
             self.design,
@@ -137,7 +152,7 @@ class GLMM:
         ----------
         method
             A method object such as ``bg.ML(nodes=25)``, or its string: "integrated", "nuts",
-            "ml", "laplace", "pql", "gee", "glm". None samples the posterior: by
+            "ml", "laplace", "reml", "pql", "gee", "glm", "ols". None samples the posterior: by
             ``Integrated()`` where it serves, otherwise by ``NUTS()``; a note says which.
 
         Raises
@@ -148,10 +163,13 @@ class GLMM:
             If the method cannot serve this model; the message names one that can.
         """
         if method is None:
+            refuse_residual(self, "The posterior")
             fit = import_module("bayes_glmm.bayesian.default").fit(self)
         else:
             chosen = get_method(method)
             refuse_relatives(self, chosen)
+            if not chosen.serves_residual:
+                refuse_residual(self, f"{chosen.label}")
             fit = chosen.load()(self, chosen)
         return replace(fit, messages=(*self.messages, *self._separation, *fit.messages))
 
@@ -175,6 +193,7 @@ class GLMM:
         ImproperPriorError
             If a prior is improper: nothing can be drawn from it.
         """
+        refuse_residual(self, "prior_predictive()")
         engine = import_module("bayes_glmm.bayesian.prior")
         return engine.prior_predictive(self, draws, seed)
 
@@ -187,6 +206,7 @@ class GLMM:
         d = self.design
         related = {g.group: ", related" if g.covariance is not None else "" for g in d.groups}
         groups = [f"{g.group} ({g.n_levels} levels{related[g.group]})" for g in d.groups]
+        residual = "" if self.residual is None else f"; residual correlation: {self.residual}"
         table = self.priors_table()
         priors = "\n".join(
             f"  {p} ~ {q}" for p, q in zip(table["parameter"], table["prior"], strict=True)
@@ -194,7 +214,46 @@ class GLMM:
         return (
             f"GLMM {self.formula}\n"
             f"family {self.family.name}, link {self.link.name}; {d.n} rows, "
-            f"{d.p} coefficients; grouping factors: {', '.join(groups) or 'none'}\npriors\n{priors}"
+            f"{d.p} coefficients; grouping factors: {', '.join(groups) or 'none'}{residual}\n"
+            f"priors\n{priors}"
+        )
+
+
+def check_residual(residual, family: Family) -> None:
+    """Refuse what is no residual correlation, and families without residuals.
+
+    Raises
+    ------
+    ValueError
+        Saying what to give instead.
+    """
+    if residual is None:
+        return
+    if not isinstance(residual, ResidualCorrelation):
+        raise ValueError(
+            f"GLMM(residual={residual!r}) is no residual correlation: give one of bg.residual, as "
+            "in residual=bg.residual.Exponential('time', by='subject')."
+        )
+    if family.name != "gaussian":
+        raise ValueError(
+            f"GLMM(residual={residual}) got family={family.name!r}, which has no residuals beside "
+            "its mean: correlated residuals are served for family='gaussian'; for other families "
+            "add a random effect, or use GEE(corr=…)."
+        )
+
+
+def refuse_residual(model: GLMM, what: str) -> None:
+    """Refuse a model with correlated residuals where they are not served.
+
+    Raises
+    ------
+    NotServedError
+        Naming the methods that serve them.
+    """
+    if model.residual is not None:
+        raise NotServedError(
+            f"{what} takes residuals as independent and the model has {model.residual}: use "
+            "REML() or ML(), or a model without residual=."
         )
 
 

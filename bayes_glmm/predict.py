@@ -1,5 +1,6 @@
 """Predictions and simulated responses from any fit."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 
 from .fit import Fit
 from .methods import NotServedError
+from .numerics.correlated_rows import CorrelatedRows, simulate_rows
 
 SCALES = ("response", "link")
 EFFECTS = ("conditional", "zero")
@@ -123,7 +125,7 @@ def _plug_in(fit: Fit, X, offset, blocks, scale, level):
         se = np.full(len(eta), np.nan)
     else:
         se = np.sqrt(np.einsum("np,pq,nq->n", X, fit.vcov().to_numpy(), X))
-    half = fit.critical(level) * se
+    half = fit.critical(level, X) * se
     if scale == "link":
         return eta, se, eta - half, eta + half
     mean, slope, *_ = fit.model.link.inverse(eta)
@@ -198,6 +200,7 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
         raise ValueError(f"simulate(effects={effects!r}) is not known: use 'new' or 'conditional'.")
     rng = np.random.default_rng(fit.method.stream(seed))
     d, family = fit.model.design.in_user_order(), fit.model.family
+    correlated = _correlated_noise(fit)
     columns = {}
     for k, parameters in enumerate(_parameter_sets(fit, n, rng)):
         eta = d.X @ parameters["beta"] + d.offset
@@ -208,8 +211,25 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
             eta = eta + _effect(b, g.index, g.Z)
         mean = fit.model.link.inverse(eta)[0]
         dispersion = parameters.get("dispersion", 1.0)
-        columns[f"sim_{k + 1}"] = family.simulate(rng, mean, d.trials, dispersion)
+        if correlated is not None:
+            columns[f"sim_{k + 1}"] = mean + dispersion * correlated(rng)
+        else:
+            columns[f"sim_{k + 1}"] = family.simulate(rng, mean, d.trials, dispersion)
     return pd.DataFrame(columns, index=d.frame.index)
+
+
+def _correlated_noise(fit: Fit) -> Callable[[np.random.Generator], np.ndarray] | None:
+    """Give a source of standard residuals in the user's order; None where they are independent."""
+    components = () if fit.variance is None else fit.variance.components
+    where = [i for i, c in enumerate(components) if c.is_residual]
+    repeated = fit.model.repeated
+    if repeated is None or fit.variance is None or not where:
+        return None
+    values, correlation = fit.variance.estimate[where], repeated.correlation
+    rows = CorrelatedRows(repeated.cluster, repeated.time, correlation.alike)
+    roots = rows.whiten(lambda time: correlation.correlation(values, time)).roots
+    design = fit.model.design
+    return lambda rng: design.to_user(simulate_rows(rows, roots, rng.standard_normal(design.n)))
 
 
 def _parameter_sets(fit: Fit, n: int, rng):

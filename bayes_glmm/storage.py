@@ -24,6 +24,7 @@ from .methods import SHORTHAND
 from .model import GLMM
 from .priors import Prior, Priors
 from .priors.text import parse_prior, prior_text
+from .residual import KINDS, ResidualCorrelation
 
 FORMAT = 1
 
@@ -127,6 +128,7 @@ def _model_out(model: GLMM, store: _Store) -> dict:
         "formula": model.formula,
         "family": model.family.name,
         "link": model.link.name,
+        "residual": _residual_out(model.residual),
         "priors": {f.name: _priors_out(getattr(stated, f.name)) for f in fields(stated)},
         "covariance": {
             g.group: store.put(g.covariance)
@@ -174,6 +176,7 @@ def _model_in(text: dict, arrays) -> GLMM:
     frame = pd.DataFrame(columns, index=_get(text["index"], arrays))
     priors = Priors(**{k: _priors_in(v) for k, v in text["priors"].items()})
     given = {name: text[name] for name in ("formula", "family", "link")}
+    given["residual"] = _residual_in(text.get("residual"))
     model = GLMM(data=frame, priors=priors, **given)
     if not text.get("covariance"):
         return model
@@ -185,12 +188,23 @@ def _model_in(text: dict, arrays) -> GLMM:
     return GLMM(data=frame, priors=priors, covariance=covariance, **given)
 
 
+def _residual_out(residual: ResidualCorrelation | None) -> dict | None:
+    return None if residual is None else {"kind": residual.name, **asdict(residual)}
+
+
+def _residual_in(text: dict | None) -> ResidualCorrelation | None:
+    if text is None:
+        return None
+    options = {k: v for k, v in text.items() if k != "kind"}
+    return KINDS[text["kind"]](**options)
+
+
 def _fit_out(fit: Fit, store: _Store) -> dict:
     plain = ("loglik", "loglik_kind", "npar", "estimand", "converged")
     variance, diagnostics = fit.variance, fit.diagnostics
     return {
         **{name: _plain(getattr(fit, name)) for name in plain},
-        "df": fit.df,
+        "df": fit.df if fit.df is None or not np.ndim(fit.df) else store.put(fit.df),
         "beta": store.put(fit.beta),
         "vcovs": {k: store.put(v) for k, v in fit.vcovs.items()},
         "variance": variance and [store.put(variance.estimate), store.put(variance.std_error)],
@@ -229,7 +243,7 @@ def _fit_in(text: dict, arrays, model: GLMM, method, draws) -> Fit:
         if diagnostics is None
         else _table_in(diagnostics).set_index(["effect", "group", "level", "term"]),
         details={k: _detail_in(v, arrays) for k, v in text["details"].items()},
-        df=text.get("df"),
+        df=_get(text["df"], arrays) if isinstance(text.get("df"), dict) else text.get("df"),
         **{name: text[name] for name in plain},
     )
 

@@ -4,5 +4,14 @@ from .build import Design, build_design
 from .columns import DataError
 from .grouping import GroupBlock
 from .relatives import relate
+from .repeated import RepeatedRows, put_rows
 
-__all__ = ["DataError", "Design", "GroupBlock", "build_design", "relate"]
+__all__ = [
+    "DataError",
+    "Design",
+    "GroupBlock",
+    "RepeatedRows",
+    "build_design",
+    "put_rows",
+    "relate",
+]

@@ -245,7 +245,11 @@ class Design:
 
 
 def build_design(
-    formula: Formula, data: Any, *, missing: Literal["raise", "drop"] = "raise"
+    formula: Formula,
+    data: Any,
+    *,
+    missing: Literal["raise", "drop"] = "raise",
+    also: tuple[str, ...] = (),
 ) -> Design:
     """Build the arrays of a model from its formula and data.
 
@@ -256,6 +260,8 @@ def build_design(
         It is copied.
     missing : {"raise", "drop"}
         What happens to rows with a missing value in any column of the formula.
+    also : tuple of str
+        Columns that are needed besides, complete like those of the formula.
 
     Raises
     ------
@@ -265,7 +271,8 @@ def build_design(
     if missing not in ("raise", "drop"):
         raise ValueError(f"missing is {missing!r}: use 'raise' or 'drop'.")
     whole = as_frame(data)
-    names = tuple(dict.fromkeys((*formula.response.names, *formula.variables, *formula.grouping)))
+    used = (*formula.response.names, *formula.variables, *formula.grouping, *also)
+    names = tuple(dict.fromkeys(used))
     check_names(whole, names)
     frame = complete_rows(whole, names, missing)
     y, trials, response_levels = make_response(frame, formula.response)

@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from ..fit import Fit
 from ..progress import Progress
 from .gee.hypotheses import compare_nested
-from .nesting import Pair, bootstrap_p, effects_of, pair_of
+from .nesting import Pair, bootstrap_p, check_fixed, effects_of, pair_of
 
 COLUMNS = ["label", "npar", "loglik", "aic", "statistic", "reference", "p_value", "df", "p_naive"]
 BOOTSTRAP = ["p_boot", "zero_share", "failed"]
@@ -28,8 +28,8 @@ def anova(
     Parameters
     ----------
     *fits
-        At least two, by ML (the same nodes) or GLM, of the same data; or all by GEE with the
-        same options.
+        At least two, by ML (the same nodes) or GLM, of the same data; all by REML, with the same
+        fixed part; or all by GEE with the same options.
     bootstrap
         Data sets simulated from the smaller model of each pair, both models refitted; 0 is
         none. ``p_boot = (1 + #{LR* >= LR}) / (1 + bootstrap)``.
@@ -61,17 +61,25 @@ def anova(
     if fits and all(isinstance(fit, Fit) and fit.method.name == "gee" for fit in fits):
         return equations_anova(fits, bootstrap)
     check(fits)
+    if bootstrap and any(f.method.name == "reml" or f.model.residual is not None for f in fits):
+        raise ValueError(
+            f"anova(bootstrap={bootstrap}) simulates for ML fits with independent residuals: leave "
+            "bootstrap out, or refit by ML() without residual=."
+        )
     ordered = sorted(fits, key=lambda f: (f.npar, len(effects_of(f))))
     labels = labelled(ordered)
     rows = [row(label, fit) for label, fit in zip(labels, ordered, strict=True)]
     for i, (small, large) in enumerate(pairwise(ordered), start=1):
+        statistic = 2.0 * (cast("float", large.loglik) - cast("float", small.loglik))
+        if small.model.residual is not None or large.model.residual is not None:
+            rows[i] |= fixed_parts(small, large, statistic)
+            continue
         pair = pair_of(small, large)
         if pair.large.layout.size == pair.small.layout.size:
             raise ValueError(
                 f"anova() got {labels[i - 1]!r} and {labels[i]!r}, which have {small.npar} "
                 "parameters each: give models that differ."
             )
-        statistic = 2.0 * (cast("float", large.loglik) - cast("float", small.loglik))
         of_weights, of_ratios = np.random.SeedSequence(seed, spawn_key=(i,)).spawn(2)
         rows[i] |= tested(pair, statistic, of_weights)
         rows[i]["note"] = " ".join(notes(pair, statistic, small, large, rows[i]))
@@ -121,6 +129,36 @@ def tested(pair: Pair, statistic: float, stream: np.random.SeedSequence) -> dict
         "reference": str(found),
         "p_value": found.p_value(max(0.0, statistic)),
         "error": found.error(statistic),
+    }
+
+
+def fixed_parts(small: Fit, large: Fit, statistic: float) -> dict:
+    """Compare fixed parts under the same random effects and residual correlation.
+
+    Raises
+    ------
+    ValueError
+        If anything else differs.
+    """
+    same = small.model.residual == large.model.residual
+    a, b = effects_of(small), effects_of(large)
+    same &= [(g.group, g.columns, g.blocks) for g in a] == [(g.group, g.columns, g.blocks) for g in b]
+    df = cast("int", large.npar) - cast("int", small.npar)
+    if not same or not df:
+        raise ValueError(
+            f"anova() got {small.model.formula!r} and {large.model.formula!r} with residual "
+            "correlation: it tests fixed parts under the same random effects and the same "
+            "residual=; compare others by their AIC."
+        )
+    check_fixed(small, large)
+    statistic = max(0.0, statistic)
+    p = float(chi2.sf(statistic, df))
+    return {
+        "statistic": statistic,
+        "df": df,
+        "p_naive": p,
+        "reference": f"chi2({df})",
+        "p_value": p,
     }
 
 
@@ -186,7 +224,7 @@ def check(fits: tuple[Fit, ...]) -> None:
     for fit in fits:
         if not isinstance(fit, Fit):
             raise ValueError(f"anova() got a {type(fit).__name__}: give fits, as model.fit('ml').")
-        if fit.method.name not in ("ml", "glm"):
+        if fit.method.name not in ("ml", "glm", "reml"):
             raise ValueError(
                 f"anova() got a fit by {fit.label}, which has no likelihood that can be compared: "
                 "fit the models by ML() or GLM()" + instead(fit) + "."
@@ -196,6 +234,27 @@ def check(fits: tuple[Fit, ...]) -> None:
         same_data(first, other)
         same_family(first, other)
     same_nodes([f for f in fits if f.method.name == "ml"])
+    restricted = [f for f in fits if f.method.name == "reml"]
+    for fit in fits if restricted else ():
+        same_restriction(restricted[0], fit)
+
+
+def same_restriction(one: Fit, other: Fit) -> None:
+    """Refuse a restricted likelihood beside a full one, or beside that of other contrasts.
+
+    A restricted likelihood is that of the responses less their fixed part.
+    """
+    if other.method.name != "reml":
+        raise ValueError(
+            f"anova() got fits by {one.label} and by {other.label}, whose likelihoods are of "
+            "different data: fit all by REML(), or all by ML()."
+        )
+    a, b = one.model.design, other.model.design
+    if a.p != b.p or not np.array_equal(a.to_user(a.X), b.to_user(b.X)):
+        raise ValueError(
+            f"{one.model.formula!r} and {other.model.formula!r} are fits by REML with different "
+            "fixed parts, whose likelihoods cannot be compared: refit both by ML()."
+        )
 
 
 def instead(fit: Fit) -> str:

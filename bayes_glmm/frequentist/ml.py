@@ -1,5 +1,7 @@
 r"""ML(): maximum likelihood by adaptive Gauss-Hermite quadrature; one node is Laplace.
 
+Gaussian models with identity link go to ``lmm``, whose likelihood is exact.
+
 One factor, or two nested ones, with up to three effects together are integrated by
 quadrature, other factors by Laplace.
 Standard errors come from the observed information, by differences of the exact gradient.
@@ -17,6 +19,7 @@ from ..methods import ML, NotServedError
 from ..numerics.groups import by_size, is_nested
 from ..numerics.marginal import dimensions, nodes_allowed
 from .likelihood import Likelihood, Maximum, factors_of
+from .lmm import LARGEST, effects_beside, fit_linear, serves
 from .notes import notes_on
 
 # nodes per effect tried by "auto", by dimensions (effects of one level of each factor
@@ -39,6 +42,8 @@ def fit(model, method: ML) -> Fit:
         Laplace serves; the message says what to use.
     """
     check(model, method)
+    if is_linear(model, method):
+        return fit_linear(model, method, reml=False)
     started = perf_counter()
     compile_kernels(model)
     compiled = perf_counter()
@@ -65,17 +70,26 @@ def fit(model, method: ML) -> Fit:
 def check(model, method: ML) -> None:
     """Refuse what is not served, naming what is."""
     groups = model.design.groups
-    if not groups:
+    if not groups and model.residual is None:
         raise NotServedError(
             "ML() got a model without random terms: it maximises an integral over random "
             "effects; use GLM() instead."
         )
+    if model.residual is not None:
+        return
     if method.nodes not in ("auto", 1) and not quadrature_serves(model):
         raise NotServedError(
             f"ML(nodes={method.nodes}) got {several(model)}: more than one node is offered for "
             "one grouping factor or two nested ones, with up to three effects together; use "
             "ML(nodes=1) (Laplace) or NUTS()."
         )
+
+
+def is_linear(model, method: ML) -> bool:
+    """Tell whether the exact likelihood of a linear mixed model serves, and is wanted."""
+    if model.residual is not None:
+        return True
+    return serves(model) and method.nodes in ("auto", 1) and effects_beside(model) <= LARGEST
 
 
 def several(model) -> str:
@@ -98,16 +112,11 @@ def quadrature_serves(model) -> bool:
 
 def ladder(model) -> tuple[int, ...]:
     """Nodes per effect that "auto" may try; empty where only one node is served."""
-    if not quadrature_serves(model) or exactly_gaussian(model):
+    if not quadrature_serves(model) or serves(model):
         return ()
     effects = dimensions(factors_of(model))
     rows = len(model.design.y)
     return tuple(k for k in LADDERS[effects] if rows * k**effects <= MOST_DENSITIES)
-
-
-def exactly_gaussian(model) -> bool:
-    """Tell whether the integrand is gaussian, so that one node is exact."""
-    return model.family.name == "gaussian" and model.link.name == "identity"
 
 
 def compile_kernels(model) -> None:
@@ -179,7 +188,7 @@ def unsettled(model, rungs: tuple[int, ...], changes: np.ndarray) -> Message:
 
 def laplace_note(model, method: ML) -> list[Message]:
     """Say that "auto" came down to one node, where that is an approximation."""
-    if method.nodes != "auto" or exactly_gaussian(model):
+    if method.nodes != "auto" or serves(model):
         return []
     reason = f"the model has {several(model)}"
     if quadrature_serves(model):
@@ -199,7 +208,7 @@ def node_table(model, likelihood: Likelihood, tried: list[tuple[int, Maximum]]) 
 
 def loglik_kind(model, nodes: int) -> str:
     """How the log-likelihood was computed."""
-    if exactly_gaussian(model):
+    if serves(model):
         return "exact"
     return "Laplace" if nodes == 1 else f"adaptive quadrature, {nodes} nodes"
 

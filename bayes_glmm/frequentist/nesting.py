@@ -228,8 +228,8 @@ def pair_of(small: Fit, large: Fit) -> Pair:
     places = [place_of(small, k, large) for k in range(len(effects_of(small)))]
     inverse = np.empty(a.n, int)
     inverse[a.order] = np.arange(a.n)
-    low, x_low, _ = likelihood_of(small)
-    high, x_high, covariance = likelihood_of(large)
+    low, x_low, _ = likelihood_of(small, restricted=True)
+    high, x_high, covariance = likelihood_of(large, restricted=True)
     return Pair(low, x_low, high, x_high, covariance, places, inverse[b.order])
 
 

@@ -71,6 +71,8 @@ def ranef(fit: Fit, kind: str = "default", error: str = "default") -> Mapping[st
         raise NotServedError(
             f"{fit.label} has no group effects: use a fit by ML(), PQL() or NUTS() instead."
         )
+    if fit.method.name == "reml" or fit.model.residual is not None:
+        return _linear(fit, error)
     likelihood_of(fit)  # refuses methods without one
     kind = "mode" if kind == "default" else kind
     if error != "corrected":
@@ -83,6 +85,14 @@ def _check_options(kind: str, error: str) -> None:
         if value not in allowed:
             have = " or ".join(map(repr, allowed))
             raise ValueError(f"ranef({name}={value!r}) is not an option: use {have}.")
+
+
+def _linear(fit: Fit, error: str) -> Mapping[str, GroupEffects]:
+    """BLUPs of a linear mixed model: modes are means, the corrected errors are at hand."""
+    if error != "corrected":
+        return fit.effects
+    corrected = fit.details["prediction_sd"]
+    return {k: GroupEffects(e.estimate, corrected[k]) for k, e in fit.effects.items()}
 
 
 def _posterior(fit: Fit, kind: str, error: str) -> Mapping[str, GroupEffects]:
@@ -197,7 +207,7 @@ def draw_effects(fit: Fit, group: str, draws: int, rng: np.random.Generator) -> 
     ndarray
         Shape ``(draws, levels, q)``.
     """
-    if "theta" not in fit.details:
+    if "theta" not in fit.details or fit.method.name == "reml":
         e = fit.effects[group]
         return e.estimate + rng.standard_normal((draws, *e.estimate.shape)) * e.sd
     found = predict(fit, "mean" if has_means(fit) else "mode")[group]

@@ -37,21 +37,34 @@ FLAT = 20.0  # standard errors from the estimate: where the grid of a flat profi
 INFINITE = 1e4  # standard errors from the estimate: a limit farther away does not exist
 
 
-def likelihood_of(fit: Fit) -> tuple[Likelihood, np.ndarray, np.ndarray]:
+def likelihood_of(fit: Fit, restricted: bool = False) -> tuple[Likelihood, np.ndarray, np.ndarray]:
     """Rebuild the likelihood that a fit maximised, its parameters and their covariance.
+
+    Parameters
+    ----------
+    fit
+        By ML or GLM.
+    restricted
+        Whether the full likelihood serves for a fit by REML: it has nearly the same shape.
 
     Raises
     ------
     NotServedError
-        If the method has no likelihood.
+        If the method has no likelihood, or another one.
     """
+    if fit.model.residual is not None:
+        raise NotServedError(
+            f"Profiles, boundary tests and bootstraps do not serve {fit.model.residual}: use "
+            "confint(method='wald'), or compare ML fits by their AIC."
+        )
     if fit.method.name == "glm":
         d = fit.model.design
         rows = Rows(d.y, d.trials, d.offset, d.X)
         likelihood = Likelihood(fit.model.family, fit.model.link, rows, [])
         tail = [] if fit.dispersion is None else [np.log(fit.dispersion)]
         return likelihood, np.concatenate([fit.beta, tail]), np.asarray(fit.joint_cov)
-    if "theta" not in fit.details:
+    other = fit.method.name == "reml" and not restricted
+    if "theta" not in fit.details or other:
         raise NotServedError(
             f"{fit.label} has no likelihood that could be profiled or tested here: use a fit "
             "by ML() instead."

@@ -391,9 +391,11 @@ class PopulationAveraged:
             low, high = np.quantile(values, tails, axis=0)
             return _named(values.mean(axis=0), values.std(axis=0, ddof=1), low, high)
         estimate = values[0]
-        error = self._errors(np.atleast_2d(slopes()))
+        derivatives = np.atleast_2d(slopes())
+        error = self._errors(derivatives)
+        critical = self.fit.critical(self.level, derivatives[:, : len(self.fit.beta)])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            half = self.fit.critical(self.level) * error * np.abs(slope(estimate))
+            half = critical * error * np.abs(slope(estimate))
             low, high = back(scale(estimate) - half), back(scale(estimate) + half)
         return _named(estimate, error, low, high)
 
@@ -416,7 +418,7 @@ def _random_parameters(fit: Fit) -> int:
     """Give the number of SDs and correlations among the components."""
     if fit.variance is None:
         return 0
-    return sum(c.kind != "dispersion" for c in fit.variance.components)
+    return sum(c.kind in ("sd", "corr") for c in fit.variance.components)
 
 
 def _named(estimate, error, low, high) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from ...methods import NotServedError
 from .covariance import covariance
 from .pose import pose
 from .problem import Equations, Problem
+from ..lmm_errors import denominator_df
 from .solve import solve, solve_or_nan
 
 COLUMNS = ["label", "npar", "statistic", "reference", "p_value", "df"]
@@ -56,7 +57,8 @@ def wald_test(fit: Fit, hypothesis, value=0.0, *, cov: str = "default") -> pd.Se
     L = contrast(fit, hypothesis)
     apart = L @ fit.beta - value
     V = L @ fit.vcov(cov).to_numpy() @ L.T
-    return tested(float(apart @ solve_or_nan(V, apart)), len(L), fit.df)
+    df = denominator_df(fit, L) if np.ndim(fit.df) else fit.df
+    return tested(float(apart @ solve_or_nan(V, apart)), len(L), df)
 
 
 def score_test(fit: Fit, hypothesis, value=0.0) -> pd.Series:

@@ -1,0 +1,136 @@
+r"""Errors of a linear mixed model's estimates, with the variances estimated.
+
+With ``psi`` the variance parameters and ``A`` their covariance, the inverse of the observed
+(restricted) information, and ``C(psi)`` the covariance of beta:
+
+- Satterthwaite's degrees of freedom of a contrast (Fai & Cornelius 1996; Giesbrecht & Burns
+  1985): :math:`2 (l'Cl)^2 / (g'Ag)`, ``g`` the derivative of ``l'Cl`` by ``psi``;
+- the prediction error variance of a BLUP: Henderson's, for known variances, plus
+  :math:`d'Ad`, ``d`` the derivative of the prediction by ``psi`` (Kackar & Harville 1984).
+
+All derivatives are central differences along each parameter of the solved equations and of
+the exact gradient.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..fit import Fit
+from .lmm_search import LinearMaximum, LinearSearch
+
+FLAT = 1e-6  # least eigenvalue of a scaled information that differences can tell from zero
+STEP = 1e-4  # of a difference, relative
+
+
+@dataclass(frozen=True, eq=False)
+class VarianceErrors:
+    """What the estimation of the variances adds.
+
+    ``psi`` holds the free entries of ``(theta, working alpha)`` and the log of sigma squared.
+
+    Attributes
+    ----------
+    covariance
+        ``A``, shape ``(m, m)``; NaN where the information is not positive definite.
+    positions
+        Of the free entries in ``(theta, working alpha)``, shape ``(m - 1,)``.
+    vcov_slopes
+        Derivatives of the covariance of beta by ``psi``, shape ``(m, p, p)``.
+    effect_slopes
+        Derivatives of the BLUPs, one array ``(m, levels, q)`` per factor.
+    proper
+        Whether the information is positive definite.
+    """
+
+    covariance: np.ndarray
+    positions: np.ndarray
+    vcov_slopes: np.ndarray
+    effect_slopes: list[np.ndarray]
+    proper: bool
+
+    def correction(self, k: int) -> np.ndarray:
+        """Give ``d'Ad`` for the effects of a factor, ``(levels, q)``."""
+        slopes = self.effect_slopes[k]
+        return np.einsum("mlq,mn,nlq->lq", slopes, self.covariance, slopes)
+
+
+def variance_errors(search: LinearSearch, maximum: LinearMaximum, sigma2: float) -> VarianceErrors:
+    """Work them out at the maximum."""
+    reml, x = search.reml, maximum.x
+    positions = np.flatnonzero(maximum.free)
+    nu = search.problem.degrees_of_freedom(reml)
+    information, vcov_slopes, effect_slopes = [], [], []
+    for i in positions:
+        h = STEP * max(abs(x[i]), 0.1 * search.scale[i])
+        step = h * np.eye(len(x))[i]
+        up, down = (
+            _at(search, x + side * step, positions, sigma2, nu) for side in (1.0, -1.0)
+        )
+        rows, covs, effects = (
+            [(a - b) / (2 * h) for a, b in zip(u, d, strict=True)]
+            for u, d in zip(up, down, strict=True)
+        )
+        information.append(rows[0] / 2)
+        vcov_slopes.append(sigma2 * covs[0])
+        effect_slopes.append(effects)
+    m = len(positions) + 1
+    half = np.zeros((m, m))
+    half[:-1] = np.reshape(information, (m - 1, m))
+    half[-1, :-1] = half[:-1, -1]
+    half[-1, -1] = nu / 2
+    half[:-1, :-1] = (half[:-1, :-1] + half[:-1, :-1].T) / 2
+    covariance, proper = inverse(half)
+    vcov_slopes.append(sigma2 * maximum.state.beta_covariance)
+    effect_slopes.append([np.zeros_like(b) for b in maximum.state.effects])
+    by_factor = [np.array([s[k] for s in effect_slopes]) for k in range(len(effect_slopes[-1]))]
+    return VarianceErrors(covariance, positions, np.array(vcov_slopes), by_factor, proper)
+
+
+def _at(search: LinearSearch, x, positions, sigma2: float, nu: int):
+    """Gradient by ``psi``, covariance of beta over sigma squared, and effects at a point."""
+    state = search.state(x)
+    gradient = (state.gradient(search.reml, sigma2) * search.slope(x))[positions]
+    by_log = nu - state.solution.rss / sigma2
+    return [np.append(gradient, by_log)], [state.beta_covariance], list(state.effects)
+
+
+def inverse(information: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Invert, or give NaN where the matrix is not positive definite."""
+    size = np.sqrt(np.abs(np.diag(information)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = information / np.outer(size, size)
+    if np.isfinite(relative).all() and np.linalg.eigvalsh(relative)[0] > FLAT:
+        return np.linalg.inv(information), True
+    return np.full_like(information, np.nan), False
+
+
+def satterthwaite(
+    contrasts: np.ndarray, vcov: np.ndarray, vcov_slopes: np.ndarray, covariance: np.ndarray
+) -> np.ndarray:
+    """Degrees of freedom of contrasts ``(k, p)``, shape ``(k,)``."""
+    value = np.einsum("ki,ij,kj->k", contrasts, vcov, contrasts)
+    slopes = np.einsum("ki,mij,kj->mk", contrasts, vcov_slopes, contrasts)
+    spread = np.einsum("mk,mn,nk->k", slopes, covariance, slopes)
+    return 2.0 * value**2 / spread
+
+
+def contrast_df(fit: Fit, contrasts: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of contrasts ``(k, p)`` of a fit by REML, shape ``(k,)``."""
+    d = fit.details
+    return satterthwaite(contrasts, np.asarray(fit.vcov()), d["vcov_slopes"], d["variance_cov"])
+
+
+def denominator_df(fit: Fit, L: np.ndarray) -> float:
+    r"""Denominator degrees of freedom of the F test of ``L beta = c`` (Fai & Cornelius 1996).
+
+    With independent contrasts of ``nu_i`` degrees of freedom the statistic is a sum of squared
+    t variables, whose mean ``E = sum nu_i / (nu_i - 2)`` that of ``F(q, df)`` is matched to.
+    """
+    values, vectors = np.linalg.eigh(L @ np.asarray(fit.vcov()) @ L.T)
+    nu = contrast_df(fit, vectors.T @ L)
+    q = len(nu)
+    if q == 1:
+        return float(nu[0])
+    total = float(np.sum(nu[nu > 2] / (nu[nu > 2] - 2)))
+    return 2 * total / (total - q) if total > q and values[0] > 0 else float("nan")

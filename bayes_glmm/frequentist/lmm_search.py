@@ -1,0 +1,227 @@
+r"""The search for the maximum of a linear mixed model's profiled (restricted) likelihood.
+
+The coordinates are ``theta``, entries of the Lambdas relative to the residual SD, of either sign
+so that a variance of zero is an ordinary point, and the parameters of the residual correlation on
+scales without bounds. With residual correlation there are local maxima (a slow decay, a random
+effect and a nugget can stand for each other), so that several starts are taken.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from ..design import RepeatedRows
+from ..fit import SCALE_OF, WORKING_SCALES
+from ..numerics.correlated_rows import CorrelatedRows
+from ..numerics.linear_mixed import LinearMixed, LinearState, ResidualStructure
+from ..numerics.newton import Minimum, minimise
+
+RATIOS = (1.0,)  # SDs of effects on the linear predictor over the residual's: where to start
+RATIOS_CORRELATED = (0.2, 1.0)  # with residual correlation
+STARTS = 3  # searches with residual correlation: from the best of the starts
+ZERO_GAIN = 2e-7  # of twice the log-likelihood, given up by setting a variance to zero
+SMALL = 0.05  # an SD is tried at zero where it is smaller, relative to the residual's
+TOLERANCE = 1e-8  # decrement of the search: of the step, in standard errors
+LIMIT = 13.0  # working value of a residual parameter, beyond its usual one, that is at a limit
+ANOTHER = 0.02  # of twice the log-likelihood: farther apart two ends are two maxima
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMaximum:
+    """The maximum of a (restricted) likelihood.
+
+    Attributes
+    ----------
+    x
+        ``(theta, working alpha)``.
+    state
+        The model there.
+    free
+        Which entries are not on a boundary.
+    criterion
+        Minus twice the log-likelihood.
+    converged, evaluations
+        How the search went.
+    others
+        Criteria and parameters ``alpha`` of lower maxima.
+    """
+
+    x: np.ndarray
+    state: LinearState
+    free: np.ndarray
+    criterion: float
+    converged: bool
+    evaluations: int
+    others: tuple[tuple[float, np.ndarray], ...] = ()
+
+
+class LinearSearch:
+    """A linear mixed model's criterion as a function of free coordinates.
+
+    Parameters
+    ----------
+    problem
+        The model.
+    reml
+        Which likelihood.
+    repeated
+        Rows and parameters of the residual correlation, or None.
+    """
+
+    def __init__(self, problem: LinearMixed, reml: bool, repeated: RepeatedRows | None) -> None:
+        self.problem, self.reml, self.repeated = problem, reml, repeated
+        parameters = repeated.parameters if repeated else ()
+        self.scales = [WORKING_SCALES[SCALE_OF[p.kind]] for p in parameters]
+        self.evaluations = 0
+
+    @classmethod
+    def of(cls, model, reml: bool) -> "LinearSearch":
+        """Pose the search of a GLMM."""
+        d, repeated = model.design, model.repeated
+        problem = LinearMixed(d.y - d.offset, d.X, d.groups, structure_of(repeated))
+        return cls(problem, reml, repeated)
+
+    def alpha(self, x: np.ndarray) -> np.ndarray:
+        """Parameters of the residual correlation."""
+        working = x[self.problem.n_theta :]
+        return np.array([float(s.natural(w)) for s, w in zip(self.scales, working, strict=True)])
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        """Derivatives of the natural parameters by the working ones: 1 for ``theta``."""
+        found = [float(s.slope(a)) for s, a in zip(self.scales, self.alpha(x), strict=True)]
+        return np.concatenate([np.ones(self.problem.n_theta), found])
+
+    def state(self, x: np.ndarray) -> LinearState:
+        """Solve the model at ``x``; LinAlgError where ``R`` is not positive definite."""
+        self.evaluations += 1
+        return self.problem.at(x[: self.problem.n_theta], self.alpha(x))
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Profiled criterion and gradient; infinite where ``R`` is not positive definite."""
+        try:
+            with np.errstate(all="ignore"):
+                state = self.state(x)
+                value = state.criterion(self.reml)
+                gradient = state.gradient(self.reml) * self.slope(x)
+        except np.linalg.LinAlgError:
+            return np.inf, np.full_like(x, np.nan)
+        good = np.isfinite(value) and np.isfinite(gradient).all()
+        return (value, gradient) if good else (np.inf, np.full_like(x, np.nan))
+
+    @cached_property
+    def unit(self) -> np.ndarray:
+        """``theta`` of uncorrelated effects as large as the residuals."""
+        e = self.problem.equations
+        return e.unit_theta() if e else np.zeros(0)
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """Usual size of each coordinate."""
+        e = self.problem.equations
+        theta = e.theta_scale() if e else np.zeros(0)
+        return np.concatenate([theta, np.ones(len(self.scales))])
+
+    def starts(self) -> list[np.ndarray]:
+        """Points to search from, the best first."""
+        if self.repeated is None:
+            return [ratio * self.unit for ratio in RATIOS]
+        correlation, r = self.repeated.correlation, self.repeated
+        alphas = correlation.starts(r.gap, np.arange(float(len(r.labels))))
+        ratios = RATIOS_CORRELATED if self.problem.n_theta else (1.0,)
+        points = []
+        for ratio, alpha in product(ratios, alphas):
+            working = [float(s.working(a)) for s, a in zip(self.scales, alpha, strict=True)]
+            points.append(np.concatenate([ratio * self.unit, working]))
+        values = [self(x)[0] for x in points]
+        order = np.argsort(values)
+        good = [points[i] for i in order if np.isfinite(values[i])]
+        return good[:STARTS]
+
+    def maximise(self) -> LinearMaximum:
+        """Search from every start, then settle what lies on a boundary."""
+        if not self.problem.size:
+            state = self.state(np.zeros(0))
+            value = state.criterion(self.reml)
+            return LinearMaximum(np.zeros(0), state, np.zeros(0, bool), value, True, 1)
+        ends = [self._descend(x, np.ones(len(x), bool)) for x in self.starts()]
+        ends.sort(key=lambda end: end.criterion)
+        best = self._settled(ends[0])
+        others = [
+            (end.criterion, self.alpha(end.x))
+            for end in ends[1:]
+            if end.converged and end.criterion > best.criterion + ANOTHER
+        ]
+        return replace(best, evaluations=self.evaluations, others=tuple(others))
+
+    def _descend(self, x: np.ndarray, free: np.ndarray) -> LinearMaximum:
+        """Minimise over the free coordinates."""
+
+        def objective(part: np.ndarray) -> tuple[float, np.ndarray]:
+            at = x.copy()
+            at[free] = part
+            value, gradient = self(at)
+            return value, gradient[free]
+
+        if free.any():
+            found = minimise(objective, x[free], self.scale[free], tolerance=TOLERANCE)
+        else:
+            found = Minimum(x[free], np.zeros((0, 0)), True)
+        end = x.copy()
+        end[free] = found.x
+        state = self.state(end)
+        return LinearMaximum(end, state, free, state.criterion(self.reml), found.converged, 0)
+
+    def _settled(self, end: LinearMaximum) -> LinearMaximum:
+        """Set SDs to zero, and correlations to one, where that costs nothing; then the rest.
+
+        Residual parameters that ran far away are held where they are.
+        """
+        x, free = end.x.copy(), end.free.copy()
+        far = np.abs(x[self.problem.n_theta :] - self._usual) > LIMIT
+        free[self.problem.n_theta :] &= ~far
+        for held in self._candidates(x):
+            trial = x.copy()
+            trial[held] = 0.0
+            if self(trial)[0] <= self(x)[0] + ZERO_GAIN:
+                x, free = trial, free & ~held
+        if np.array_equal(free, end.free):
+            return end
+        again = self._descend(x, free)
+        return replace(again, converged=again.converged or end.converged)
+
+    @cached_property
+    def _usual(self) -> np.ndarray:
+        """Working values about which residual parameters lie: a range of one gap, a half."""
+        if self.repeated is None:
+            return np.zeros(0)
+        rate = [p.kind == "rate" for p in self.repeated.parameters]
+        return np.where(rate, -np.log(self.repeated.gap), 0.0)
+
+    def _candidates(self, x: np.ndarray):
+        """Yield masks of entries that may be zero: a row of a Lambda, or its diagonal entry."""
+        for factor, part in zip(self.problem.factors, self.problem.slices, strict=True):
+            rows, columns = factor.entries
+            L = factor.factor(x[part])
+            scale = self.scale[part][rows == columns]
+            for j, size in enumerate(np.linalg.norm(L, axis=1)):
+                for entries, small in (
+                    (rows == j, size < SMALL * scale[j]),
+                    ((rows == j) & (columns == j), abs(L[j, j]) < SMALL * scale[j]),
+                ):
+                    if small:
+                        mask = np.zeros(len(x), bool)
+                        mask[part] = entries
+                        yield mask
+
+
+def structure_of(repeated: RepeatedRows | None) -> ResidualStructure | None:
+    """Put a residual correlation into the terms of the algebra."""
+    if repeated is None:
+        return None
+    correlation = repeated.correlation
+    rows = CorrelatedRows(repeated.cluster, repeated.time, correlation.alike)
+    return ResidualStructure(
+        rows, correlation.correlation, correlation.derivatives, len(repeated.parameters)
+    )

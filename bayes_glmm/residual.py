@@ -1,0 +1,309 @@
+r"""Residual correlations of gaussian models: what remains between rows of one subject.
+
+.. math:: \mathrm{Var}(y_i \mid b) = \sigma^2 R_i(\alpha), \qquad R_{jj} = 1
+
+``sigma`` is the model's dispersion, the total residual SD. A correlation names its columns and
+its parameters; the rows are put to it when a model is made. It knows the correlation matrix of
+one cluster and its derivatives, in NumPy, for times in increasing order.
+
+A parameter has a kind, which says on which scale it has no bounds and what prior it takes:
+"rate" (log scale), "share" (logit) or "serial", a correlation (Fisher's z).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ResidualParameter:
+    """A parameter of a residual correlation.
+
+    Attributes
+    ----------
+    name
+        In tables, and after ``residual_`` in draws and graphs.
+    kind
+        "rate", "share" or "serial".
+    pair
+        For one of many correlations: the two times, ``"1~2"``.
+    """
+
+    name: str
+    kind: Literal["rate", "share", "serial"]
+    pair: str = ""
+
+
+@dataclass(frozen=True)
+class ResidualCorrelation:
+    """What all residual correlations share.
+
+    Parameters
+    ----------
+    time
+        Column of the times; None where they do not matter.
+    by
+        Column of the clusters (subjects), or several joined by ':'. Rows of different clusters
+        are uncorrelated given the random effects.
+    """
+
+    name: ClassVar[str]
+    # what the rows of two clusters must share to have one correlation matrix: the times since
+    # the first row, the times themselves, or the number of rows
+    alike: ClassVar[Literal["lags", "times", "size"]]
+    whole_times: ClassVar[bool] = False
+    labelled_times: ClassVar[bool] = False
+
+    time: str | None
+    by: str
+
+    def __post_init__(self) -> None:
+        for name in ("time", "by"):
+            value = getattr(self, name)
+            if value is None and name == "time" and self.alike == "size":
+                continue
+            if not isinstance(value, str) or not value:
+                raise ValueError(
+                    f"{type(self).__name__}({name}={value!r}) needs the name of a column of the "
+                    "data, as text."
+                )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the data that it reads."""
+        return (*self.by.split(":"), *([self.time] if self.time else []))
+
+    @property
+    def repeats_allowed(self) -> bool:
+        """Whether two rows of a cluster may have the same time."""
+        return self.alike == "size"
+
+    def parameters(self, times: Sequence) -> tuple[ResidualParameter, ...]:
+        """List the parameters, given the distinct times of the data (or their labels)."""
+        raise NotImplementedError
+
+    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Correlation matrix of a cluster's rows, shape ``(m, m)``.
+
+        Parameters
+        ----------
+        values
+            Of the parameters, shape ``(k,)``.
+        time
+            Increasing, shape ``(m,)``.
+        """
+        raise NotImplementedError
+
+    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Derivatives of ``correlation`` by the parameters, shape ``(k, m, m)``."""
+        raise NotImplementedError
+
+    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
+        """Parameter values from which to search, given the typical gap between rows."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        """Write it as the user does."""
+        options = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return f"{type(self).__name__}({', '.join(options)})"
+
+
+def lags(time: np.ndarray) -> np.ndarray:
+    """Absolute differences of times, ``(m, m)``."""
+    return np.abs(time[:, None] - time)
+
+
+@dataclass(frozen=True)
+class Exponential(ResidualCorrelation):
+    r"""Correlation that decays exponentially with the distance in time, at any real times.
+
+    .. math:: R_{jk} = (1 - \nu) e^{-\phi |t_j - t_k|}, \quad j \ne k
+
+    ``phi`` is the rate (the range of nlme's ``corExp`` is ``1 / phi``, the half-life
+    ``log(2) / phi``); ``nu``, the nugget, is the share of the residual variance that belongs to
+    single rows, measurement error, and is zero without ``nugget``.
+
+    Parameters
+    ----------
+    time
+        Column of the times, numbers.
+    by
+        Column of the clusters.
+    nugget
+        Whether there is one; with it rows of a cluster may share a time.
+    """
+
+    name: ClassVar = "exponential"
+    alike: ClassVar = "lags"
+
+    nugget: bool = False
+
+    @property
+    def repeats_allowed(self) -> bool:
+        """With a nugget two rows at one time are not perfectly correlated."""
+        return self.nugget
+
+    def parameters(self, times: Sequence) -> tuple[ResidualParameter, ...]:
+        """``phi`` and, with a nugget, ``nugget``."""
+        found = [ResidualParameter("phi", "rate")]
+        return (*found, *([ResidualParameter("nugget", "share")] if self.nugget else []))
+
+    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """See the class."""
+        decay = np.exp(-values[0] * lags(time))
+        if self.nugget:
+            decay *= 1.0 - values[1]
+            np.fill_diagonal(decay, 1.0)
+        return decay
+
+    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """By ``phi`` and the nugget."""
+        distance = lags(time)
+        decay = np.exp(-values[0] * distance)
+        share = 1.0 - values[1] if self.nugget else 1.0
+        found = [-share * distance * decay]
+        if self.nugget:
+            np.fill_diagonal(decay, 0.0)
+            found.append(-decay)
+        return np.array(found)
+
+    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
+        """Ranges from one gap to sixteen, with small and large nuggets: there are local maxima."""
+        ranges = gap * np.array([1.0, 4.0, 16.0])
+        nuggets = (0.1, 0.4) if self.nugget else (None,)
+        return [
+            np.array([1.0 / r] if n is None else [1.0 / r, n]) for r in ranges for n in nuggets
+        ]
+
+
+@dataclass(frozen=True)
+class AR1(ResidualCorrelation):
+    r"""First-order autoregression at whole-numbered times: ``R_jk = rho^|t_j - t_k|``.
+
+    Parameters
+    ----------
+    time
+        Column of the times: whole numbers, gaps allowed.
+    by
+        Column of the clusters.
+    """
+
+    name: ClassVar = "ar1"
+    alike: ClassVar = "lags"
+    whole_times: ClassVar = True
+
+    def parameters(self, times: Sequence) -> tuple[ResidualParameter, ...]:
+        """``rho``, between -1 and 1."""
+        return (ResidualParameter("rho", "serial"),)
+
+    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """See the class."""
+        return np.power(values[0], lags(time))
+
+    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """By ``rho``."""
+        distance = lags(time)
+        return (distance * np.power(values[0], np.maximum(distance - 1.0, 0.0)))[None]
+
+    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
+        """Weak, strong and negative."""
+        return [np.array([rho]) for rho in (0.3, 0.8, -0.3)]
+
+
+@dataclass(frozen=True)
+class CompoundSymmetry(ResidualCorrelation):
+    """The same correlation, ``rho``, between any two rows of a cluster; it may be negative.
+
+    Parameters
+    ----------
+    by
+        Column of the clusters.
+    """
+
+    name: ClassVar = "compound_symmetry"
+    alike: ClassVar = "size"
+
+    time: None = None
+    by: str = ""
+
+    def parameters(self, times: Sequence) -> tuple[ResidualParameter, ...]:
+        """``rho``, above ``-1 / (m - 1)`` for clusters of ``m`` rows."""
+        return (ResidualParameter("rho", "serial"),)
+
+    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """See the class."""
+        return np.where(np.eye(len(time), dtype=bool), 1.0, values[0])
+
+    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """By ``rho``."""
+        return (1.0 - np.eye(len(time)))[None]
+
+    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
+        """Weak and strong."""
+        return [np.array([rho]) for rho in (0.1, 0.6)]
+
+
+@dataclass(frozen=True)
+class Unstructured(ResidualCorrelation):
+    """A correlation of its own for every pair of times; one variance for all.
+
+    Parameters
+    ----------
+    time
+        Column of the times, numbers or categories: few, and each at most once in a cluster.
+    by
+        Column of the clusters.
+    """
+
+    name: ClassVar = "unstructured"
+    alike: ClassVar = "times"
+    labelled_times: ClassVar = True
+
+    def parameters(self, times: Sequence) -> tuple[ResidualParameter, ...]:
+        """One for each pair of times, column by column of the lower triangle."""
+        k = len(times)
+        return tuple(
+            ResidualParameter("corr", "serial", f"{times[j]}~{times[i]}")
+            for j in range(k)
+            for i in range(j + 1, k)
+        )
+
+    def _places(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the parameters in the matrix of all ``k`` times."""
+        column, row = np.triu_indices(k, 1)
+        return row, column
+
+    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """See the class; ``time`` holds the numbers of the times, 0, 1, 2, …."""
+        k = round((1 + np.sqrt(1 + 8 * len(values))) / 2)
+        whole = np.eye(k)
+        row, column = self._places(k)
+        whole[row, column] = whole[column, row] = values
+        at = time.astype(int)
+        return whole[np.ix_(at, at)]
+
+    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """One where the pair stands."""
+        k = round((1 + np.sqrt(1 + 8 * len(values))) / 2)
+        row, column = self._places(k)
+        at = time.astype(int)
+        left, right = at[:, None], at
+        one = (left == row[:, None, None]) & (right == column[:, None, None])
+        return (one | one.transpose(0, 2, 1)).astype(float)
+
+    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
+        """Independence, and correlations that decay with the distance in order."""
+        k = len(time)
+        row, column = self._places(k)
+        return [np.full(len(row), 0.05), 0.6 ** np.abs(row - column).astype(float)]
+
+
+KINDS = {
+    kind.name: kind for kind in (Exponential, AR1, CompoundSymmetry, Unstructured)
+}
