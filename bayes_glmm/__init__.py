@@ -13,6 +13,7 @@ the command line start without PyMC, Numba or pandas.
 """
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -85,7 +86,7 @@ _MODULES = ("residual",)  # public names in a space of their own: bg.residual.Ex
 __all__ = sorted([*_HOME, *_MODULES, "__version__"])
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Import the home of a public name when the name is first used."""
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")

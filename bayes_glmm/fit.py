@@ -500,7 +500,9 @@ class Fit:
         if self.df is not None and np.ndim(self.df):
             own = dict(zip(self.terms, np.asarray(self.df), strict=True))
             fixed = table["effect"] == "fixed"
-            table["df"] = table["term"].map(own).where(fixed)
+            table["df"] = [
+                own[t] if f else np.nan for t, f in zip(table["term"], fixed, strict=True)
+            ]
         if self.diagnostics is not None:
             table = table.join(self.diagnostics, on=TIDY[:4])
         return table

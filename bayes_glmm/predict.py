@@ -226,7 +226,7 @@ def _correlated_noise(fit: Fit) -> Callable[[np.random.Generator], np.ndarray] |
     if repeated is None or fit.variance is None or not where:
         return None
     values, correlation = fit.variance.estimate[where], repeated.correlation
-    rows = CorrelatedRows(repeated.cluster, repeated.time, correlation.alike)
+    rows = CorrelatedRows(repeated.cluster, repeated.time, correlation.alike, correlation.geometry)
     roots = rows.whiten(lambda time: correlation.correlation(values, time)).roots
     design = fit.model.design
     return lambda rng: design.to_user(simulate_rows(rows, roots, rng.standard_normal(design.n)))

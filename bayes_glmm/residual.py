@@ -84,20 +84,24 @@ class ResidualCorrelation:
         """List the parameters, given the distinct times of the data (or their labels)."""
         raise NotImplementedError
 
-    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    def geometry(self, time: np.ndarray) -> np.ndarray:
+        """Give what the correlation depends on, of ascending times ``(m,)``: the lags."""
+        return np.abs(time[:, None] - time)
+
+    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """Correlation matrix of a cluster's rows, shape ``(m, m)``.
 
         Parameters
         ----------
         values
             Of the parameters, shape ``(k,)``.
-        time
-            Increasing, shape ``(m,)``.
+        geometry
+            Of the cluster's times.
         """
         raise NotImplementedError
 
-    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Derivatives of ``correlation`` by the parameters, shape ``(k, m, m)``."""
+    def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+        """Differentiate ``correlation`` by the parameters, shape ``(k, m, m)``."""
         raise NotImplementedError
 
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
@@ -112,11 +116,6 @@ class ResidualCorrelation:
             if getattr(self, f.name) != f.default
         ]
         return f"{type(self).__name__}({', '.join(options)})"
-
-
-def lags(time: np.ndarray) -> np.ndarray:
-    """Absolute differences of times, ``(m, m)``."""
-    return np.abs(time[:, None] - time)
 
 
 @dataclass(frozen=True)
@@ -154,32 +153,30 @@ class Exponential(ResidualCorrelation):
         found = [ResidualParameter("phi", "rate")]
         return (*found, *([ResidualParameter("nugget", "share")] if self.nugget else []))
 
-    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """See the class."""
-        decay = np.exp(-values[0] * lags(time))
+        decay = np.exp(-values[0] * geometry)
         if self.nugget:
             decay *= 1.0 - values[1]
-            np.fill_diagonal(decay, 1.0)
+            decay.ravel()[:: len(decay) + 1] = 1.0
         return decay
 
-    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """By ``phi`` and the nugget."""
-        distance = lags(time)
-        decay = np.exp(-values[0] * distance)
-        share = 1.0 - values[1] if self.nugget else 1.0
-        found = [-share * distance * decay]
+        found = np.empty((1 + self.nugget, *geometry.shape))
+        decay = np.exp(-values[0] * geometry)
+        found[0] = -geometry * decay
         if self.nugget:
-            np.fill_diagonal(decay, 0.0)
-            found.append(-decay)
-        return np.array(found)
+            found[0] *= 1.0 - values[1]
+            decay.ravel()[:: len(decay) + 1] = 0.0
+            found[1] = -decay
+        return found
 
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
         """Ranges from one gap to sixteen, with small and large nuggets: there are local maxima."""
         ranges = gap * np.array([1.0, 4.0, 16.0])
         nuggets = (0.1, 0.4) if self.nugget else (None,)
-        return [
-            np.array([1.0 / r] if n is None else [1.0 / r, n]) for r in ranges for n in nuggets
-        ]
+        return [np.array([1.0 / r] if n is None else [1.0 / r, n]) for r in ranges for n in nuggets]
 
 
 @dataclass(frozen=True)
@@ -202,14 +199,13 @@ class AR1(ResidualCorrelation):
         """``rho``, between -1 and 1."""
         return (ResidualParameter("rho", "serial"),)
 
-    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """See the class."""
-        return np.power(values[0], lags(time))
+        return np.power(values[0], geometry)
 
-    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """By ``rho``."""
-        distance = lags(time)
-        return (distance * np.power(values[0], np.maximum(distance - 1.0, 0.0)))[None]
+        return (geometry * np.power(values[0], np.maximum(geometry - 1.0, 0.0)))[None]
 
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
         """Weak, strong and negative."""
@@ -236,13 +232,13 @@ class CompoundSymmetry(ResidualCorrelation):
         """``rho``, above ``-1 / (m - 1)`` for clusters of ``m`` rows."""
         return (ResidualParameter("rho", "serial"),)
 
-    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """See the class."""
-        return np.where(np.eye(len(time), dtype=bool), 1.0, values[0])
+        return np.where(np.eye(len(geometry), dtype=bool), 1.0, values[0])
 
-    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """By ``rho``."""
-        return (1.0 - np.eye(len(time)))[None]
+        return (1.0 - np.eye(len(geometry)))[None]
 
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
         """Weak and strong."""
@@ -274,36 +270,34 @@ class Unstructured(ResidualCorrelation):
             for i in range(j + 1, k)
         )
 
-    def _places(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the parameters in the matrix of all ``k`` times."""
-        column, row = np.triu_indices(k, 1)
-        return row, column
+    def geometry(self, time: np.ndarray) -> np.ndarray:
+        """Numbers of the times, 0, 1, 2, …."""
+        return time.astype(np.int64)
 
-    def correlation(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """See the class; ``time`` holds the numbers of the times, 0, 1, 2, …."""
-        k = round((1 + np.sqrt(1 + 8 * len(values))) / 2)
+    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+        """See the class."""
+        row, column, k = self._places(len(values))
         whole = np.eye(k)
-        row, column = self._places(k)
         whole[row, column] = whole[column, row] = values
-        at = time.astype(int)
-        return whole[np.ix_(at, at)]
+        return whole[np.ix_(geometry, geometry)]
 
-    def derivatives(self, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """One where the pair stands."""
-        k = round((1 + np.sqrt(1 + 8 * len(values))) / 2)
-        row, column = self._places(k)
-        at = time.astype(int)
-        left, right = at[:, None], at
+        row, column, _ = self._places(len(values))
+        left, right = geometry[:, None], geometry
         one = (left == row[:, None, None]) & (right == column[:, None, None])
         return (one | one.transpose(0, 2, 1)).astype(float)
 
+    def _places(self, parameters: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Rows and columns of the parameters in the matrix of all ``k`` times, and ``k``."""
+        k = round((1 + np.sqrt(1 + 8 * parameters)) / 2)
+        column, row = np.triu_indices(k, 1)
+        return row, column, k
+
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
         """Independence, and correlations that decay with the distance in order."""
-        k = len(time)
-        row, column = self._places(k)
+        row, column, _ = self._places(len(time) * (len(time) - 1) // 2)
         return [np.full(len(row), 0.05), 0.6 ** np.abs(row - column).astype(float)]
 
 
-KINDS = {
-    kind.name: kind for kind in (Exponential, AR1, CompoundSymmetry, Unstructured)
-}
+KINDS = {kind.name: kind for kind in (Exponential, AR1, CompoundSymmetry, Unstructured)}

@@ -27,6 +27,7 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import shared
 
 from ..datatree import coords_of
+from ..model import refuse_residual
 from ..priors.correlations import cholesky_rows, pairs
 from ..priors.deviations import UniformShrinkage
 from ..propriety import require_posterior
@@ -58,7 +59,10 @@ def build_graph(model) -> pm.Model:
     ------
     ImproperPosteriorError
         If improper priors were allowed, and the posterior does not exist or may not.
+    NotServedError
+        If the model has residual correlation.
     """
+    refuse_residual(model, "build_graph()")
     require_posterior(model)
     design = model.design.in_user_order()
     with pm.Model(coords=coords_of(design)) as graph:

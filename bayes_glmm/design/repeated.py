@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..residual import ResidualCorrelation, ResidualParameter
 from .build import Design
-from .columns import DataError, as_numbers, column_of, is_factor
+from .columns import DataError, as_numbers, column_of, is_factor, levels_of
 from .grouping import make_grouping
 
 
@@ -104,10 +104,10 @@ def _numbers(column: pd.Series, correlation, frame: pd.DataFrame, kind: str) -> 
 
 
 def _labelled(column: pd.Series, correlation, frame, kind: str) -> tuple[np.ndarray, tuple]:
-    """Number the times: categories in their order, numbers by size."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        used = column.cat.remove_unused_categories()
-        return used.cat.codes.to_numpy().astype(float), tuple(used.cat.categories)
+    """Give each time its number: categories in their order, numbers by size."""
+    if is_factor(column):
+        levels = levels_of(column)
+        return levels.get_indexer(pd.Index(column)).astype(float), tuple(map(str, levels))
     value = _numbers(column, correlation, frame, kind)
     times, number = np.unique(value, return_inverse=True)
     return number.astype(float), tuple(f"{t:g}" for t in times)

@@ -142,7 +142,9 @@ def fixed_parts(small: Fit, large: Fit, statistic: float) -> dict:
     """
     same = small.model.residual == large.model.residual
     a, b = effects_of(small), effects_of(large)
-    same &= [(g.group, g.columns, g.blocks) for g in a] == [(g.group, g.columns, g.blocks) for g in b]
+    same &= [(g.group, g.columns, g.blocks) for g in a] == [
+        (g.group, g.columns, g.blocks) for g in b
+    ]
     df = cast("int", large.npar) - cast("int", small.npar)
     if not same or not df:
         raise ValueError(

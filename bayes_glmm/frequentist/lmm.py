@@ -243,11 +243,10 @@ def details(model, search, maximum, errors: VarianceErrors, sigma2: float, covar
 
 def general_parameters(search, maximum: LinearMaximum, sigma2: float, covariance) -> dict:
     """Give ``theta`` (absolute, and log sigma), and the covariance of beta and them."""
-    x, sigma, p = maximum.x, np.sqrt(sigma2), search.problem.p
-    sign = np.concatenate(
-        [np.ones(0)]
-        + [f.signs(x[s]) for f, s in zip(search.problem.factors, search.problem.slices, strict=True)]
-    )
+    x, sigma = maximum.x, np.sqrt(sigma2)
+    sign = np.ones(len(x))
+    for factor, part in zip(search.problem.factors, search.problem.slices, strict=True):
+        sign[part] = factor.signs(x[part])
     theta = sign * x * sigma
     jacobian = np.zeros((len(x) + 1, len(x) + 1))
     jacobian[:-1, :-1] = np.diag(sign * sigma)
@@ -255,12 +254,10 @@ def general_parameters(search, maximum: LinearMaximum, sigma2: float, covariance
     own = jacobian @ covariance @ jacobian.T
     held = np.append(~maximum.free, False)
     own[held] = own[:, held] = np.nan
-    whole = joined(sigma2 * maximum.state.beta_covariance, own)
-    assert len(whole) == p + len(own)
     return {
         "nodes": 1,
         "theta": np.append(theta, np.log(sigma)),
-        "covariance": whole,
+        "covariance": joined(sigma2 * maximum.state.beta_covariance, own),
     }
 
 
@@ -269,9 +266,7 @@ def notes(model, maximum: LinearMaximum, errors: VarianceErrors, variance) -> It
     yield from few_levels(model)
     yield from on_the_boundary(variance)
     if not maximum.converged:
-        yield message(
-            "not-converged", reason=f"no end after {maximum.evaluations} evaluations"
-        )
+        yield message("not-converged", reason=f"no end after {maximum.evaluations} evaluations")
     if not errors.proper:
         yield message("information-not-positive-definite")
     n_theta = sum(c.kind in ("sd", "corr") for c in variance.components)

@@ -64,9 +64,7 @@ def variance_errors(search: LinearSearch, maximum: LinearMaximum, sigma2: float)
     for i in positions:
         h = STEP * max(abs(x[i]), 0.1 * search.scale[i])
         step = h * np.eye(len(x))[i]
-        up, down = (
-            _at(search, x + side * step, positions, sigma2, nu) for side in (1.0, -1.0)
-        )
+        up, down = (_at(search, x + side * step, positions, sigma2, nu) for side in (1.0, -1.0))
         rows, covs, effects = (
             [(a - b) / (2 * h) for a, b in zip(u, d, strict=True)]
             for u, d in zip(up, down, strict=True)

@@ -24,6 +24,7 @@ STARTS = 3  # searches with residual correlation: from the best of the starts
 ZERO_GAIN = 2e-7  # of twice the log-likelihood, given up by setting a variance to zero
 SMALL = 0.05  # an SD is tried at zero where it is smaller, relative to the residual's
 TOLERANCE = 1e-8  # decrement of the search: of the step, in standard errors
+ROUGH = 0.03  # of searches from several starts, of which the best goes on
 LIMIT = 13.0  # working value of a residual parameter, beyond its usual one, that is at a limit
 ANOTHER = 0.02  # of twice the log-likelihood: farther apart two ends are two maxima
 
@@ -42,8 +43,8 @@ class LinearMaximum:
         Which entries are not on a boundary.
     criterion
         Minus twice the log-likelihood.
-    converged, evaluations
-        How the search went.
+    converged, evaluations, hessian
+        How the search went, and the curvature as far as it was followed.
     others
         Criteria and parameters ``alpha`` of lower maxima.
     """
@@ -53,7 +54,8 @@ class LinearMaximum:
     free: np.ndarray
     criterion: float
     converged: bool
-    evaluations: int
+    evaluations: int = 0
+    hessian: np.ndarray | None = None
     others: tuple[tuple[float, np.ndarray], ...] = ()
 
 
@@ -89,7 +91,7 @@ class LinearSearch:
         return np.array([float(s.natural(w)) for s, w in zip(self.scales, working, strict=True)])
 
     def slope(self, x: np.ndarray) -> np.ndarray:
-        """Derivatives of the natural parameters by the working ones: 1 for ``theta``."""
+        """Differentiate the natural parameters by the working ones: 1 for ``theta``."""
         found = [float(s.slope(a)) for s, a in zip(self.scales, self.alpha(x), strict=True)]
         return np.concatenate([np.ones(self.problem.n_theta), found])
 
@@ -109,6 +111,15 @@ class LinearSearch:
             return np.inf, np.full_like(x, np.nan)
         good = np.isfinite(value) and np.isfinite(gradient).all()
         return (value, gradient) if good else (np.inf, np.full_like(x, np.nan))
+
+    def value(self, x: np.ndarray) -> float:
+        """Profiled criterion alone."""
+        try:
+            with np.errstate(all="ignore"):
+                value = self.state(x).criterion(self.reml)
+        except np.linalg.LinAlgError:
+            return np.inf
+        return value if np.isfinite(value) else np.inf
 
     @cached_property
     def unit(self) -> np.ndarray:
@@ -134,7 +145,7 @@ class LinearSearch:
         for ratio, alpha in product(ratios, alphas):
             working = [float(s.working(a)) for s, a in zip(self.scales, alpha, strict=True)]
             points.append(np.concatenate([ratio * self.unit, working]))
-        values = [self(x)[0] for x in points]
+        values = [self.value(x) for x in points]
         order = np.argsort(values)
         good = [points[i] for i in order if np.isfinite(values[i])]
         return good[:STARTS]
@@ -145,8 +156,12 @@ class LinearSearch:
             state = self.state(np.zeros(0))
             value = state.criterion(self.reml)
             return LinearMaximum(np.zeros(0), state, np.zeros(0, bool), value, True, 1)
-        ends = [self._descend(x, np.ones(len(x), bool)) for x in self.starts()]
+        starts, free = self.starts(), np.ones(self.problem.size, bool)
+        rough = ROUGH if len(starts) > 1 else TOLERANCE
+        ends = [self._descend(x, free, rough) for x in starts]
         ends.sort(key=lambda end: end.criterion)
+        if len(ends) > 1:
+            ends[0] = self._descend(ends[0].x, free, hessian=ends[0].hessian)
         best = self._settled(ends[0])
         others = [
             (end.criterion, self.alpha(end.x))
@@ -155,7 +170,9 @@ class LinearSearch:
         ]
         return replace(best, evaluations=self.evaluations, others=tuple(others))
 
-    def _descend(self, x: np.ndarray, free: np.ndarray) -> LinearMaximum:
+    def _descend(
+        self, x: np.ndarray, free: np.ndarray, tolerance: float = TOLERANCE, hessian=None
+    ) -> LinearMaximum:
         """Minimise over the free coordinates."""
 
         def objective(part: np.ndarray) -> tuple[float, np.ndarray]:
@@ -165,13 +182,14 @@ class LinearSearch:
             return value, gradient[free]
 
         if free.any():
-            found = minimise(objective, x[free], self.scale[free], tolerance=TOLERANCE)
+            found = minimise(objective, x[free], self.scale[free], hessian, tolerance)
         else:
             found = Minimum(x[free], np.zeros((0, 0)), True)
         end = x.copy()
         end[free] = found.x
         state = self.state(end)
-        return LinearMaximum(end, state, free, state.criterion(self.reml), found.converged, 0)
+        value = state.criterion(self.reml)
+        return LinearMaximum(end, state, free, value, found.converged, hessian=found.hessian)
 
     def _settled(self, end: LinearMaximum) -> LinearMaximum:
         """Set SDs to zero, and correlations to one, where that costs nothing; then the rest.
@@ -184,7 +202,7 @@ class LinearSearch:
         for held in self._candidates(x):
             trial = x.copy()
             trial[held] = 0.0
-            if self(trial)[0] <= self(x)[0] + ZERO_GAIN:
+            if self.value(trial) <= self.value(x) + ZERO_GAIN:
                 x, free = trial, free & ~held
         if np.array_equal(free, end.free):
             return end
@@ -221,7 +239,13 @@ def structure_of(repeated: RepeatedRows | None) -> ResidualStructure | None:
     if repeated is None:
         return None
     correlation = repeated.correlation
-    rows = CorrelatedRows(repeated.cluster, repeated.time, correlation.alike)
+    rows = rows_of(repeated)
     return ResidualStructure(
         rows, correlation.correlation, correlation.derivatives, len(repeated.parameters)
     )
+
+
+def rows_of(repeated: RepeatedRows) -> CorrelatedRows:
+    """Find the clusters that share a correlation matrix."""
+    kind = repeated.correlation
+    return CorrelatedRows(repeated.cluster, repeated.time, kind.alike, kind.geometry)

@@ -7,14 +7,26 @@ the algebra of uncorrelated residuals serves.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from .clusters import Clusters, Pattern
+from .clusters import Clusters
 from .level_blocks import triangular
 
-Correlation = Callable[[np.ndarray], np.ndarray]  # times of a cluster -> (m, m), or (k, m, m)
+Correlation = Callable[[Any], np.ndarray]  # geometry of a cluster -> (m, m), or (k, m, m)
+
+
+@dataclass(frozen=True, eq=False)
+class AlikeClusters:
+    """Clusters with one correlation matrix.
+
+    ``rows`` are positions of rows, times ascending, shape ``(clusters, m)``; ``geometry`` is
+    what the correlation is a function of.
+    """
+
+    rows: np.ndarray
+    geometry: Any
 
 
 class CorrelatedRows:
@@ -29,15 +41,21 @@ class CorrelatedRows:
     alike
         Which clusters have one correlation matrix: those with the same "times", with the same
         times since their first row ("lags"), or with as many rows ("size").
+    geometry
+        What of the times, ``(m,)`` and ascending, the correlation is a function of.
 
     Attributes
     ----------
     patterns
-        The distinct patterns; ``rows`` are positions among the ``n``, times ascending.
+        The distinct patterns.
     """
 
     def __init__(
-        self, cluster: np.ndarray, time: np.ndarray, alike: Literal["times", "lags", "size"]
+        self,
+        cluster: np.ndarray,
+        time: np.ndarray,
+        alike: Literal["times", "lags", "size"],
+        geometry: Callable[[np.ndarray], Any],
     ) -> None:
         self.n = len(cluster)
         order = np.lexsort((time, cluster))
@@ -48,7 +66,10 @@ class CorrelatedRows:
             "lags": lambda: found.lag_patterns,
             "size": lambda: found.size_patterns,
         }
-        self.patterns = [Pattern(order[p.rows], np.asarray(p.wave, float)) for p in kinds[alike]()]
+        self.patterns = [
+            AlikeClusters(order[p.rows], geometry(np.asarray(p.wave, float)))
+            for p in kinds[alike]()
+        ]
 
     def whiten(self, correlation: Correlation) -> "Whitening":
         """Factor the correlation matrices.
@@ -58,16 +79,16 @@ class CorrelatedRows:
         numpy.linalg.LinAlgError
             If one is not positive definite.
         """
-        roots = [np.linalg.cholesky(correlation(p.wave)) for p in self.patterns]
+        roots = [np.linalg.cholesky(correlation(p.geometry)) for p in self.patterns]
         return Whitening(self, roots)
 
 
-@dataclass(frozen=True, eq=False)
 class Whitening:
     """The Cholesky factors ``L`` of the correlation matrices, pattern by pattern."""
 
-    rows: CorrelatedRows
-    roots: list[np.ndarray]
+    def __init__(self, rows: CorrelatedRows, roots: list[np.ndarray]) -> None:
+        self.rows, self.roots = rows, roots
+        self.inverses = [triangular(L, np.eye(len(L))) for L in roots]
 
     @property
     def log_det(self) -> float:
@@ -78,11 +99,8 @@ class Whitening:
     def __call__(self, columns: np.ndarray) -> np.ndarray:
         """Multiply columns ``(n, k)`` by ``L^{-1}``, cluster by cluster."""
         out = np.empty_like(columns)
-        for pattern, L in zip(self.rows.patterns, self.roots, strict=True):
-            block = columns[pattern.rows]  # (clusters, m, k)
-            stacked = block.transpose(1, 0, 2).reshape(len(L), -1)
-            solved = triangular(L, stacked).reshape(len(L), len(block), -1)
-            out[pattern.rows] = solved.transpose(1, 0, 2)
+        for pattern, inverse in zip(self.rows.patterns, self.inverses, strict=True):
+            out[pattern.rows] = inverse @ columns[pattern.rows]
         return out
 
     def slopes(self, derivatives: Correlation, loaded: np.ndarray, left: np.ndarray) -> np.ndarray:
@@ -91,7 +109,7 @@ class Whitening:
         Parameters
         ----------
         derivatives
-            Times to ``dR/dalpha``, shape ``(k, m, m)``; ``D = L^{-1} dR L^{-T}``.
+            Geometry to ``dR/dalpha``, shape ``(k, m, m)``; ``D = L^{-1} dR L^{-T}``.
         loaded, left
             Whitened ``F``, shape ``(n, c)``, and ``e``, shape ``(n,)``.
 
@@ -101,14 +119,13 @@ class Whitening:
         """
         whole = np.column_stack([loaded, left])
         total: np.ndarray | float = 0.0
-        for pattern, L in zip(self.rows.patterns, self.roots, strict=True):
-            block = whole[pattern.rows].transpose(1, 0, 2).reshape(len(L), -1)
-            middle = len(pattern.rows) * np.eye(len(L)) - block @ block.T
-            # tr(L^{-1} dR L^{-T} M) = sum of dR times L^{-T} M L^{-1}
-            half = triangular(L, middle, transpose=True)
-            total = total + np.einsum(
-                "kij,ij->k", derivatives(pattern.wave), triangular(L, half.T, transpose=True)
-            )
+        for pattern, inverse in zip(self.rows.patterns, self.inverses, strict=True):
+            block = whole[pattern.rows].transpose(1, 0, 2).reshape(len(inverse), -1)
+            middle = -block @ block.T
+            middle.ravel()[:: len(inverse) + 1] += len(pattern.rows)
+            # tr(L^{-1} dR L^{-T} M) is the sum of the entries of dR times those of L^{-T} M L^{-1}
+            outer = inverse.T @ middle @ inverse
+            total = total + np.tensordot(derivatives(pattern.geometry), outer)
         return np.atleast_1d(total)
 
 

@@ -43,7 +43,7 @@ class ResidualStructure:
     rows
         Clusters and times.
     correlation, derivatives
-        ``(alpha, times) -> (m, m)`` and ``(k, m, m)``.
+        ``(alpha, geometry) -> (m, m)`` and ``(k, m, m)``.
     size
         Number of parameters ``alpha``.
     """
@@ -115,13 +115,13 @@ class LinearMixed:
         if self.residual is None:
             return LinearState(self, self._independent.solve(theta), alpha, None, None)
         structure = self.residual
-        whitening = structure.rows.whiten(lambda time: structure.correlation(alpha, time))
+        whitening = structure.rows.whiten(lambda geometry: structure.correlation(alpha, geometry))
         columns = [self.standard.columns, self.y[:, None], *(e.Z for e in self.effects)]
         white = whitening(np.hstack(columns))
         cuts = np.cumsum([c.shape[1] for c in columns])[:-1]
         X, y, *Z = np.split(white, cuts, axis=1)
         effects = [replace(e, Z=z) for e, z in zip(self.effects, Z, strict=True)]
-        equations = MixedModelEquations(X, effects) if effects else None
+        equations = self.equations and self.equations.with_columns(X, effects)
         solution = self._products(equations, X, y[:, 0]).solve(theta)
         return LinearState(self, solution, alpha, whitening, WhiteRows(X, y[:, 0], tuple(effects)))
 
@@ -203,7 +203,7 @@ class LinearState:
             return by_theta
         derivatives, sigma2 = self.model.residual.derivatives, variance or self.variance(reml)
         by_alpha = self.whitening.slopes(
-            lambda time: derivatives(self.alpha, time),
+            lambda geometry: derivatives(self.alpha, geometry),
             loaded_rows(self.solution, self.white, reml),
             self.white.left(self.solution) / np.sqrt(sigma2),
         )

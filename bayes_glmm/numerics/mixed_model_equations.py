@@ -23,6 +23,7 @@ over beta, is
 :math:`Q = P` for REML and :math:`V^{-1}` for ML.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,16 @@ class MixedModelEquations:
         pointer = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
         shape = (self.n_rest, self.n_rest)
         return sparse.csr_array((np.concatenate(data), np.concatenate(columns), pointer), shape)
+
+    def with_columns(self, X: np.ndarray, effects) -> "MixedModelEquations":
+        """Give the same structure with other values in ``X`` and in the ``Z`` of the factors."""
+        twin = copy(self)
+        twin.X, twin.effects = X, tuple(effects)
+        twin.first = twin.effects[self.largest]
+        if self.rest:
+            twin.Z_first = indicator([twin.first])
+            twin.Z_rest = indicator([twin.effects[k] for k, _ in self.rest])
+        return twin
 
     def unit_theta(self) -> np.ndarray:
         """Give uncorrelated effects of root mean square 1 on the linear predictor."""

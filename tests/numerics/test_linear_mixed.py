@@ -8,6 +8,7 @@ import pytest
 from bayes_glmm.numerics.correlated_rows import CorrelatedRows, simulate_rows
 from bayes_glmm.numerics.covariance import Covariance
 from bayes_glmm.numerics.linear_mixed import LinearMixed, ResidualStructure
+from bayes_glmm.numerics.threads import one_blas_thread
 from bayes_glmm.residual import AR1, CompoundSymmetry, Exponential, Unstructured
 
 P = 3
@@ -36,6 +37,12 @@ class Effect:
     blocks: tuple
 
 
+@pytest.fixture(autouse=True)
+def small_matrices():
+    with one_blas_thread():
+        yield
+
+
 @pytest.fixture(params=STRUCTURES)
 def structure(request):
     return STRUCTURES[request.param]
@@ -60,7 +67,7 @@ def problem(request, structure):
     spec, alpha = CORRELATIONS[request.param]
     residual = None
     if spec is not None:
-        rows = CorrelatedRows(cluster, time, spec.alike)
+        rows = CorrelatedRows(cluster, time, spec.alike, spec.geometry)
         residual = ResidualStructure(rows, spec.correlation, spec.derivatives, len(alpha))
     y = rng.normal(size=n) + cluster
     model = LinearMixed(y, X, effects, residual)
@@ -70,7 +77,7 @@ def problem(request, structure):
         for k in range(9):
             (at,) = np.nonzero(cluster == k)
             at = at[np.argsort(time[at])]
-            R[np.ix_(at, at)] = spec.correlation(np.array(alpha), time[at])
+            R[np.ix_(at, at)] = spec.correlation(np.array(alpha), spec.geometry(time[at]))
     return model, theta, np.array(alpha), X, y, R
 
 
@@ -133,8 +140,8 @@ def test_gradient_is_that_of_the_criterion(problem, reml, variance):
 def test_correlating_rows_undoes_whitening():
     rng = np.random.default_rng(1)
     cluster, time = np.repeat(np.arange(4), 5), rng.random(20)
-    rows = CorrelatedRows(cluster, time, "lags")
     spec = Exponential("t", "g")
+    rows = CorrelatedRows(cluster, time, "lags", spec.geometry)
     whitening = rows.whiten(lambda t: spec.correlation(np.array([1.3]), t))
     noise = rng.normal(size=20)
     made = simulate_rows(rows, whitening.roots, noise)
@@ -144,5 +151,6 @@ def test_correlating_rows_undoes_whitening():
 def test_clusters_with_the_same_lags_share_one_factor():
     cluster = np.repeat(np.arange(6), 3)
     time = np.tile([0.0, 1.0, 4.0], 6) + np.repeat(np.arange(6.0), 3)
-    assert len(CorrelatedRows(cluster, time, "lags").patterns) == 1
-    assert len(CorrelatedRows(cluster, time, "times").patterns) == 6
+    geometry = Exponential("t", "g").geometry
+    assert len(CorrelatedRows(cluster, time, "lags", geometry).patterns) == 1
+    assert len(CorrelatedRows(cluster, time, "times", geometry).patterns) == 6

@@ -12,6 +12,7 @@ s_i'` and the working correlation estimated there (Rotnitzky & Jewell 1990; Boos
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,10 @@ from scipy.stats import chi2, f
 
 from ...fit import Fit
 from ...methods import NotServedError
+from ..lmm_errors import denominator_df
 from .covariance import covariance
 from .pose import pose
 from .problem import Equations, Problem
-from ..lmm_errors import denominator_df
 from .solve import solve, solve_or_nan
 
 COLUMNS = ["label", "npar", "statistic", "reference", "p_value", "df"]
@@ -57,7 +58,7 @@ def wald_test(fit: Fit, hypothesis, value=0.0, *, cov: str = "default") -> pd.Se
     L = contrast(fit, hypothesis)
     apart = L @ fit.beta - value
     V = L @ fit.vcov(cov).to_numpy() @ L.T
-    df = denominator_df(fit, L) if np.ndim(fit.df) else fit.df
+    df = denominator_df(fit, L) if isinstance(fit.df, np.ndarray) else fit.df
     return tested(float(apart @ solve_or_nan(V, apart)), len(L), df)
 
 
@@ -108,7 +109,8 @@ def score_test(fit: Fit, hypothesis, value=0.0) -> pd.Series:
         statistic = score_statistic(equations, L)
     if not solution.converged:
         statistic = np.nan
-    return tested(statistic, len(L), fit.df)
+    df = cast("float | None", fit.df)
+    return tested(statistic, len(L), df)
 
 
 def score_statistic(equations: Equations, L: np.ndarray) -> float:
