@@ -498,11 +498,8 @@ class Fit:
         if "ran_vals" in effects:
             table = pd.concat([table, self._tidy_effects(level)], ignore_index=True)
         if self.df is not None and np.ndim(self.df):
-            own = dict(zip(self.terms, np.asarray(self.df), strict=True))
-            fixed = table["effect"] == "fixed"
-            table["df"] = [
-                own[t] if f else np.nan for t, f in zip(table["term"], fixed, strict=True)
-            ]
+            table["df"] = np.nan
+            table.loc[table["effect"] == "fixed", "df"] = np.asarray(self.df)
         if self.diagnostics is not None:
             table = table.join(self.diagnostics, on=TIDY[:4])
         return table

@@ -111,6 +111,11 @@ class OLS(Method):
         """``OLS, naive`` or ``OLS, cluster``."""
         return f"OLS, {self.cov}" + (f"={self.cluster}" if self.cluster else "")
 
+    @property
+    def serves_relatives(self) -> bool:
+        """Group effects are left out anyway."""
+        return True
+
 
 @dataclass(frozen=True)
 class REML(Method):

@@ -57,8 +57,8 @@ class GLMM:
     Raises
     ------
     ValueError
-        If formula, data, family, link, priors or residual are not valid, or do not go together; the
-        message says what was got, what is needed and what to do.
+        If formula, data, family, link, priors or residual are not valid, or do not go together;
+        the message says what was got, what is needed and what to do.
     """
 
     design: Design
