@@ -568,7 +568,16 @@ class ConditionalLogit(Method):
 SHORTHAND = {
     m.name: m
     for m in (
-        GLM(), OLS(), ML(), REML(), PQL(), MQL(), GEE(), ConditionalLogit(), NUTS(), Integrated()
+        GLM(),
+        OLS(),
+        ML(),
+        REML(),
+        PQL(),
+        MQL(),
+        GEE(),
+        ConditionalLogit(),
+        NUTS(),
+        Integrated(),
     )
 } | {"laplace": ML(nodes=1)}
 

@@ -50,7 +50,9 @@ def fit_linear(model, method: ML | REML, reml: bool) -> Fit:
     search = LinearSearch.of(model, reml)
     set_up = perf_counter()
     e = search.problem.equations
-    with one_blas_thread() if e is None or e.n_rest < FEW_COLUMNS else nullcontext():
+    small = e is None or e.n_rest < FEW_COLUMNS or e.sparsity is not None
+    with one_blas_thread() if small else nullcontext():
+        refuse_too_large(model, method, search)
         refuse_exact_fit(model, search)
         maximum = search.maximise()
         sigma2 = maximum.state.variance(reml)
@@ -86,10 +88,17 @@ def check(model, method) -> None:
                 "that its variance cannot be told from the residual variance: drop the term, or "
                 "group the rows into fewer levels."
             )
-    if (rest := effects_beside(model)) > LARGEST:
+
+
+def refuse_too_large(model, method, search: LinearSearch) -> None:
+    """Refuse a dense complement that would not fit into memory."""
+    e = search.problem.equations
+    dense = e is not None and (e.sparsity is None or model.residual is not None)
+    if dense and (rest := effects_beside(model)) > LARGEST:
         raise NotServedError(
-            f"{method.label} got {rest:,} random effects beside those of the largest factor and "
-            f"serves {LARGEST:,}: use ML(nodes=1), whose factor is sparse, or drop a term."
+            f"{method.label} got {rest:,} random effects beside those of the largest factor, not "
+            f"nested in it, and serves {LARGEST:,}: use ML(nodes=1), whose factor is sparse, or "
+            "drop a term."
         )
 
 

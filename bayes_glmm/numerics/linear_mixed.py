@@ -24,13 +24,9 @@ from typing import Any
 import numpy as np
 
 from .correlated_rows import CorrelatedRows, Whitening
-from .mixed_model_equations import (
-    MixedModelEquations,
-    Solution,
-    as_dense,
-    consecutive,
-    triangular,
-)
+from .level_blocks import as_dense, consecutive, triangular
+from .mixed_model_equations import MixedModelEquations
+from .mixed_model_solution import Solution
 from .standardise import standardise
 
 

@@ -113,9 +113,9 @@ class MixedModelEquations:
         return sparse.csr_array((np.concatenate(data), np.concatenate(columns), pointer), shape)
 
     def with_columns(self, X: np.ndarray, effects) -> "MixedModelEquations":
-        """Give the same structure with other values in ``X`` and in the ``Z`` of the factors."""
+        """Give the same structure, dense, with other values in ``X`` and the factors' ``Z``."""
         twin = copy(self)
-        twin.X, twin.effects = X, tuple(effects)
+        twin.X, twin.effects, twin.sparsity = X, tuple(effects), None
         twin.first = twin.effects[self.largest]
         if self.rest:
             twin.Z_first = indicator([twin.first])
