@@ -16,7 +16,7 @@ from ..design import RepeatedRows
 from ..fit import SCALE_OF, WORKING_SCALES
 from ..numerics.correlated_rows import CorrelatedRows
 from ..numerics.linear_mixed import LinearMixed, LinearState, ResidualStructure
-from ..numerics.newton import Minimum, minimise
+from ..numerics.newton import Minimum, descent, minimise
 
 RATIOS = (1.0,)  # SDs of effects on the linear predictor over the residual's: where to start
 RATIOS_CORRELATED = (0.2, 1.0)  # with residual correlation
@@ -25,7 +25,11 @@ ZERO_GAIN = 2e-7  # of twice the log-likelihood, given up by setting a variance 
 SMALL = 0.05  # an SD is tried at zero where it is smaller, relative to the residual's
 TOLERANCE = 1e-8  # decrement of the search: of the step, in standard errors
 ROUGH = 0.03  # of searches from several starts, of which the best goes on
-LIMIT = 13.0  # working value of a residual parameter, beyond its usual one, that is at a limit
+# rates times the median gap between rows: adjacent rows are independent, or perfectly correlated
+RATES = (1e-6, 20.0)
+SHARES = (1e-6, 1 - 1e-6)
+NEAR_LIMIT = 8.0  # working distance within which a limit is tried
+SETTLED = 1e-6  # squared decrement of a search that counts as converged
 ANOTHER = 0.02  # of twice the log-likelihood: farther apart two ends are two maxima
 
 
@@ -101,16 +105,35 @@ class LinearSearch:
         return self.problem.at(x[: self.problem.n_theta], self.alpha(x))
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Profiled criterion and gradient; infinite where ``R`` is not positive definite."""
+        """Profiled criterion and gradient; infinite where ``R`` is not positive definite.
+
+        Beyond a limit of a residual parameter it goes on as it is there.
+        """
+        low, high = self.limits
+        inside = np.clip(x, low, high)
         try:
             with np.errstate(all="ignore"):
-                state = self.state(x)
+                state = self.state(inside)
                 value = state.criterion(self.reml)
-                gradient = state.gradient(self.reml) * self.slope(x)
+                gradient = state.gradient(self.reml) * self.slope(inside)
         except np.linalg.LinAlgError:
             return np.inf, np.full_like(x, np.nan)
+        outwards = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
+        gradient[outwards | (x != inside)] = 0.0
         good = np.isfinite(value) and np.isfinite(gradient).all()
         return (value, gradient) if good else (np.inf, np.full_like(x, np.nan))
+
+    @cached_property
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give the working values where rates and shares are as good as at their limits."""
+        low, high = np.full((2, self.problem.size), np.inf)
+        low = -low
+        if self.repeated is not None:
+            of_kind = {"rate": np.array(RATES) / self.repeated.gap, "share": np.array(SHARES)}
+            for k, p in enumerate(self.repeated.parameters, start=self.problem.n_theta):
+                if p.kind in of_kind:
+                    low[k], high[k] = self.scales[k - self.problem.n_theta].working(of_kind[p.kind])
+        return low, high
 
     def value(self, x: np.ndarray) -> float:
         """Profiled criterion alone."""
@@ -187,38 +210,49 @@ class LinearSearch:
             found = Minimum(x[free], np.zeros((0, 0)), True)
         end = x.copy()
         end[free] = found.x
+        end = np.clip(end, *self.limits)
         state = self.state(end)
         value = state.criterion(self.reml)
-        return LinearMaximum(end, state, free, value, found.converged, hessian=found.hessian)
+        converged = found.converged
+        if not converged:  # on a ridge the last digits of the gradient are noise
+            gradient = objective(end[free])[1]
+            converged = bool(-gradient @ descent(found.hessian, gradient) < SETTLED)
+        return LinearMaximum(end, state, free, value, converged, hessian=found.hessian)
 
     def _settled(self, end: LinearMaximum) -> LinearMaximum:
         """Set SDs to zero, and correlations to one, where that costs nothing; then the rest.
 
-        Residual parameters that ran far away are held where they are.
+        Residual parameters at their limits are held there.
         """
         x, free = end.x.copy(), end.free.copy()
-        far = np.abs(x[self.problem.n_theta :] - self._usual) > LIMIT
-        free[self.problem.n_theta :] &= ~far
-        for held in self._candidates(x):
-            trial = x.copy()
-            trial[held] = 0.0
+        for held, end_point in self._candidates(x):
+            trial = np.where(held, end_point, x)
             if self.value(trial) <= self.value(x) + ZERO_GAIN:
                 x, free = trial, free & ~held
+        free &= ~self._at_limits(x)
         if np.array_equal(free, end.free):
             return end
         again = self._descend(x, free)
         return replace(again, converged=again.converged or end.converged)
 
-    @cached_property
-    def _usual(self) -> np.ndarray:
-        """Working values about which residual parameters lie: a range of one gap, a half."""
-        if self.repeated is None:
-            return np.zeros(0)
-        rate = [p.kind == "rate" for p in self.repeated.parameters]
-        return np.where(rate, -np.log(self.repeated.gap), 0.0)
+    def _at_limits(self, x: np.ndarray) -> np.ndarray:
+        """Tell which residual parameters are at a limit, and which have no meaning there.
+
+        Without correlation (a high rate) the nugget has none, and a nugget that is all leaves
+        none to the rate.
+        """
+        low, high = self.limits
+        at = (x <= low) | (x >= high)
+        kinds = [p.kind for p in self.repeated.parameters] if self.repeated else []
+        kind = np.array([""] * self.problem.n_theta + kinds)
+        high_rate, all_nugget = (np.any((kind == k) & (x >= high)) for k in ("rate", "share"))
+        return at | ((kind == "share") & high_rate) | ((kind == "rate") & all_nugget)
 
     def _candidates(self, x: np.ndarray):
-        """Yield masks of entries that may be zero: a row of a Lambda, or its diagonal entry."""
+        """Yield masks of entries that may be on a boundary, and their value there.
+
+        A row of a Lambda or its diagonal entry is zero; a residual parameter is at a limit.
+        """
         for factor, part in zip(self.problem.factors, self.problem.slices, strict=True):
             rows, columns = factor.entries
             L = factor.factor(x[part])
@@ -231,7 +265,10 @@ class LinearSearch:
                     if small:
                         mask = np.zeros(len(x), bool)
                         mask[part] = entries
-                        yield mask
+                        yield mask, 0.0
+        for limit in self.limits:
+            for k in np.flatnonzero(np.isfinite(limit) & (np.abs(x - limit) < NEAR_LIMIT)):
+                yield np.arange(len(x)) == k, limit[k]
 
 
 def structure_of(repeated: RepeatedRows | None) -> ResidualStructure | None:

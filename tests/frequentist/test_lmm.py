@@ -269,6 +269,61 @@ def test_a_correlation_of_one_is_found():
     assert np.isnan(fit.variance.std_error[2]) and np.isfinite(fit.variance.std_error[:2]).all()
 
 
+def series(seed, wander=0.0):
+    """Twelve subjects with six rows of noise each, and a random walk of ``wander`` a step."""
+    rng = np.random.default_rng(seed)
+    group, time = np.repeat(np.arange(12), 6), np.tile(np.arange(6.0), 12)
+    y = rng.normal(size=72) + wander * np.cumsum(rng.normal(size=(12, 6)), axis=1).ravel()
+    return pd.DataFrame({"y": y, "t": time, "g": group})
+
+
+def short_series(seed, wander=0.0, formula="y ~ t"):
+    residual = bg.residual.Exponential("t", by="g", nugget=True)
+    return bg.GLMM(formula, series(seed, wander), family="gaussian", residual=residual)
+
+
+@pytest.mark.parametrize(("seed", "wander"), [(1, 0.7), (2, 0.0), (3, 0.7), (4, 0.0), (6, 0.0)])
+def test_the_highest_of_several_maxima_is_found(seed, wander):
+    """Nowhere on a fine grid of phi and nugget is the restricted likelihood higher."""
+    m = short_series(seed, wander)
+    fit = m.fit("reml")
+    assert fit.converged
+    search = LinearSearch.of(m, True)
+    with one_blas_thread():
+        grid = [
+            search.value(np.array([log_phi, logit]))
+            for log_phi in np.linspace(*np.log([1e-6, 20.0]), 40)
+            for logit in np.linspace(-13.0, 13.0, 27)
+        ]
+    # to the accuracy with which a parameter is set to its limit
+    assert fit.loglik >= -0.5 * min(grid) - 1e-6
+
+
+def test_a_lower_maximum_and_a_limit_are_said():
+    found = {seed: short_series(seed).fit("reml") for seed in range(12)}
+    codes = {seed: {m.code for m in fit.messages} for seed, fit in found.items()}
+    assert all(fit.converged for fit in found.values())
+    two = [seed for seed in found if "other-maximum" in codes[seed]]
+    limits = [seed for seed in found if "residual-correlation-at-limit" in codes[seed]]
+    assert two and limits  # noise has no correlation: most of these are at a limit
+    (said,) = [m for m in found[two[0]].messages if m.code == "other-maximum"]
+    assert "residual phi" in said.happened and "residual nugget" in said.happened
+    for seed in limits:
+        low, high = found[seed].confint()[["conf_low", "conf_high"]].to_numpy()[2:4].T
+        assert np.isnan(low).any() and np.isnan(high).any()
+
+
+def test_a_ridge_is_called_what_it_is():
+    """Correlation that does not decay is a random intercept: the two cannot be told apart."""
+    rng = np.random.default_rng(8)
+    data = series(8).assign(y=lambda d: d["y"] + rng.normal(size=12)[d["g"]])
+    residual = bg.residual.CompoundSymmetry(by="g")
+    fit = bg.GLMM("y ~ t + (1 | g)", data, family="gaussian", residual=residual).fit("reml")
+    assert "information-not-positive-definite" in {m.code for m in fit.messages}
+    plain = bg.GLMM("y ~ t + (1 | g)", data, family="gaussian").fit("reml")
+    assert fit.loglik == pytest.approx(plain.loglik, abs=1e-6)
+
+
 def test_columns_of_any_scale_and_place_give_the_same_fit():
     """The restricted log-likelihood changes by the log of the scale, nothing else."""
     data = bg.load_dataset("sleepstudy").assign(year=lambda d: 2000 + d["days"] / 1000)
