@@ -292,7 +292,7 @@ def test_the_highest_of_several_maxima_is_found(seed, wander):
     with one_blas_thread():
         grid = [
             search.value(np.array([log_phi, logit]))
-            for log_phi in np.linspace(*np.log([1e-6, 20.0]), 40)
+            for log_phi in np.linspace(np.log(1e-6), np.log(20.0), 40)
             for logit in np.linspace(-13.0, 13.0, 27)
         ]
     # to the accuracy with which a parameter is set to its limit
