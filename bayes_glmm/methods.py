@@ -497,7 +497,9 @@ class Integrated(Method):
     The integral is the adaptive Gauss-Hermite quadrature of ``ML``; what is left, coefficients
     and standard deviations, has few dimensions. The integrated effects are then drawn from
     their exact conditional distribution. The effects of other factors, crossed or nested, are
-    sampled together with the parameters, by "nuts".
+    sampled together with the parameters, by "nuts". With one factor and so much data that
+    the integrals would take longer than half a second, polynomials in the parameters stand for
+    them where the posterior is, if these are right at posterior draws to a hundredth.
 
     Parameters
     ----------

@@ -69,6 +69,11 @@ class IntegratedDensity:
         self.alike = alike_levels(self.rows, factor)
 
     @property
+    def group(self) -> str:
+        """Name of the factor that is integrated out."""
+        return self.model.design.groups[self.largest].group
+
+    @property
     def nodes(self) -> int:
         """Quadrature nodes per effect."""
         return self.integral.nodes

@@ -22,11 +22,12 @@ from ..numerics.bind import bind_numba
 from ..numerics.groups import by_size
 from ..numerics.marginal import MOST_DIMENSIONS
 from ..numerics.optimise import maximise
+from ..numerics.schur import LARGEST
 from ..numerics.threads import one_blas_thread
 from ..propriety import require_posterior
 from .density import IntegratedDensity, log_density
 from .importance import Proposal, without_replacement
-from .integrated_importance import PILOT, by_importance, covered
+from .integrated_importance import MOST, by_importance, covered, wide_draws
 from .integrated_nodes import (
     CHECKED,
     STILL_ENOUGH,
@@ -36,6 +37,7 @@ from .integrated_nodes import (
     first_nodes,
     more_nodes,
 )
+from .interpolation import quickest
 from .joint import others_added
 from .joint_start import LaplacePosterior
 from .sampled import Sampled
@@ -44,6 +46,7 @@ from .tree import pointwise, posterior_tree, sign, thinning
 
 log = logging.getLogger("bayes_glmm")
 
+PILOT = 100  # proposals for the points that the nodes are chosen at
 PACKAGES = ("bayes_glmm", "numba", "numpy", "scipy")
 
 
@@ -61,7 +64,9 @@ def fit(model, method) -> Fit:
     -------
     Fit
         As of ``NUTS``. ``details`` holds ``integrated`` (the factor), ``sampler``, ``khat``,
-        ``importance_ess``, ``acceptance``, ``nodes`` and ``node_table``; the DataTree also
+        ``importance_ess``, ``acceptance``, ``nodes``, ``node_table``, ``interpolation_degree``
+        (of the polynomials that stand for the integrals where data are many; 0 for none) and
+        ``interpolation_error`` (of the log density at posterior draws); the DataTree also
         ``log_likelihood_by_group``: the log-likelihood of each level's rows together, the
         integrated factor's effects integrated out, for leave-one-group-out. With several
         factors it is given the others' effects (its attribute ``given``): it tells how well a
@@ -84,7 +89,7 @@ def fit(model, method) -> Fit:
     streams = method.stream(method.seed).spawn(3)
     with one_blas_thread():
         density = IntegratedDensity(model, first_nodes(model))
-        laplace = LaplacePosterior(density) if len(density.factors) > 1 else None
+        laplace = laplace_posterior(density) if len(density.factors) > 1 else None
         mode, covariance = find_mode(density, laplace or density)
         set_up = perf_counter()
         if laplace is None:
@@ -137,14 +142,27 @@ def refusal(model) -> str:
     return ""
 
 
+def laplace_posterior(density: IntegratedDensity) -> LaplacePosterior:
+    """Give the posterior by Laplace's approximation, or refuse to hold its full matrix."""
+    try:
+        return LaplacePosterior(density)
+    except MemoryError:
+        others = sum(f.levels * f.q for k, f in enumerate(density.factors) if k in density.others)
+        raise NotServedError(
+            f"Integrated() got {others:,} effects besides those of {density.group}, crossed so "
+            f"that their mode takes a full matrix of that order, and serves up to {LARGEST:,}: "
+            "use NUTS()."
+        ) from None
+
+
 def compile_kernels(model) -> None:
     """Compile the family and the kernels, or load them from disk."""
     bind_numba(model.family, model.link)
     if by_size(factors_of(model))[0].q == 1:
         from ..numerics.draws_scalar import draw_scalar_effects, integrate_scalar_draws
-        from ..numerics.scalar_integral import integrate_scalar
+        from ..numerics.scalar_integral import find_modes, integrate_scalar
 
-        kernels = (integrate_scalar, integrate_scalar_draws, draw_scalar_effects)
+        kernels = (find_modes, integrate_scalar, integrate_scalar_draws, draw_scalar_effects)
     else:
         from ..numerics.draws_vector import draw_vector_effects, integrate_vector_draws
         from ..numerics.vector_integral import integrate_vector
@@ -177,13 +195,12 @@ def sample(method, density, mode, covariance, stream) -> tuple[Sampled, list[Mes
     """Sample the coordinates of a model of one factor."""
     rng = np.random.default_rng(stream)
     density(mode)  # its modes are the starts from here on
-    pilot, pilot_density = Proposal(mode, covariance).draw(rng, PILOT)
-    points = likely(density, pilot, pilot_density, rng)
+    points = likely(density, Proposal(mode, covariance), rng)
     table, _ = choose_nodes(density, at_draws(density, points))
     if len(table) > 1:
         optimum, better = maximise(density, mode, covariance)
         mode, covariance = optimum.x, covariance if better is None else better
-    found, notes = by_either(method, density, Proposal(mode, covariance), rng, stream)
+    found, notes = by_either(method, density, Proposal(mode, covariance), points, rng, stream)
     table += found.node_checks
     if more_nodes(density):
         flat = found.xi.reshape(-1, density.size)
@@ -191,16 +208,26 @@ def sample(method, density, mode, covariance, stream) -> tuple[Sampled, list[Mes
         table.append(check_nodes(density, at_draws(density, some)))
     if not more_nodes(density) or table[-1]["change"] > STILL_ENOUGH:
         notes.append(message("integral-unsettled", **table[-1]))
-    group = density.model.design.groups[density.largest].group
-    details = {"integrated": group, "nodes": density.nodes, "node_table": pd.DataFrame(table)}
+    details = {
+        "integrated": density.group,
+        "nodes": density.nodes,
+        "node_table": pd.DataFrame(table),
+    }
     return replace(found, details={**details, **found.details}), notes
 
 
-def by_either(method, density, proposal: Proposal, rng, stream) -> tuple[Sampled, list[Message]]:
+def by_either(
+    method, density, proposal: Proposal, points, rng, stream
+) -> tuple[Sampled, list[Message]]:
     """Sample by importance proposals, or by NUTS where these were not wanted or do not cover."""
     details, checks = {}, []
     if method.method != "nuts":
-        tried = by_importance(density, method, proposal, rng)
+        wanted = int(MOST * method.chains * method.draws) + wide_draws(density.size)
+
+        def make_target():
+            return quickest(density, proposal, points, wanted, rng)
+
+        tried = by_importance(make_target, method, proposal, rng)
         khat = tried.details["khat"]
         if covered(khat):
             return tried, []
@@ -214,9 +241,10 @@ def by_either(method, density, proposal: Proposal, rng, stream) -> tuple[Sampled
     return replace(found, details={**details, **found.details}, node_checks=checks), []
 
 
-def likely(density, pilot: np.ndarray, pilot_density: np.ndarray, rng) -> np.ndarray:
-    """Give ``CHECKED`` of the proposals, about as posterior draws are."""
-    ratio = log_density(density, pilot)[0] - pilot_density
+def likely(density, proposal: Proposal, rng) -> np.ndarray:
+    """Give ``CHECKED`` points about as posterior draws are."""
+    pilot, proposed = proposal.draw(rng, PILOT)
+    ratio = log_density(density, pilot)[0] - proposed
     return pilot[without_replacement(ratio, rng, CHECKED)]
 
 
@@ -252,9 +280,9 @@ def tree_of(model, method, density, sampled: Sampled, streams) -> xr.DataTree:
 
 def log_likelihood_by_group(density, sampled: Sampled, block) -> xr.Dataset:
     """Log-likelihood of each level's rows together, all constants included."""
-    chains, size, levels = sampled.by_group.shape
-    thin = thinning(chains * size, levels)
+    chains, size = sampled.xi.shape[:2]
+    thin = thinning(chains * size, len(block.levels))
     xi = sampled.xi[:, ::thin].reshape(-1, density.size)
     constants = density.log_constants(density.coordinates.dispersion(xi))
-    found = sampled.by_group[:, ::thin] + constants.reshape(chains, -1, levels)
+    found = sampled.by_group + constants.reshape(sampled.by_group.shape)
     return pointwise(block.group, list(block.levels), found, size, thin)

@@ -60,7 +60,7 @@ def choose_nodes(density, value: Callable[[], np.ndarray]) -> tuple[list[dict], 
     return table, False
 
 
-def raise_nodes(density, points: np.ndarray, proposed: np.ndarray, rng) -> tuple:
+def raise_nodes(make_target: Callable, points: np.ndarray, proposed: np.ndarray, rng) -> tuple:
     """Raise the nodes until they are enough where they themselves put the posterior.
 
     Too few nodes may put a mode where the posterior has none, far from the draws that they were
@@ -69,8 +69,8 @@ def raise_nodes(density, points: np.ndarray, proposed: np.ndarray, rng) -> tuple
 
     Parameters
     ----------
-    density
-        An ``IntegratedDensity``, whose nodes are raised.
+    make_target
+        Gives the log posterior with the nodes of the moment; its ``density``'s are raised.
     points, proposed
         Wide proposals ``(size, d)`` and their log densities.
     rng
@@ -78,19 +78,21 @@ def raise_nodes(density, points: np.ndarray, proposed: np.ndarray, rng) -> tuple
 
     Returns
     -------
-    log_ratio, table
-        Log importance ratios of the points with the nodes there are now, and the rows of
-        ``choose_nodes``'s table, one for each check.
+    target, log_ratio, table
+        The log posterior with the nodes there are now, log importance ratios of the points, and
+        the rows of ``choose_nodes``'s table, one for each check.
     """
     table: list[dict] = []
     while True:
-        log_ratio = log_density(density, points)[0] - proposed
+        target = make_target()
+        density = target.density
+        log_ratio = target(points)[0] - proposed
         if not more_nodes(density):
-            return log_ratio, table
+            return target, log_ratio, table
         some = points[without_replacement(log_ratio, rng, CHECKED)]
         table.append(check_nodes(density, at_draws(density, some)))
         if table[-1]["change"] <= SPREAD:
-            return log_ratio, table
+            return target, log_ratio, table
         density.use_nodes(table[-1]["more"])
 
 

@@ -9,7 +9,9 @@ from nutpie.compiled_pyfunc import from_pyfunc
 
 from .density import IntegratedDensity, log_density
 from .importance import Proposal
+from .interpolation import Exact
 from .sampled import Sampled
+from .tree import thinning
 from .whitening import Whitening, whiten_coordinates
 
 STATISTICS = ("diverging", "depth", "n_steps", "step_size", "mean_tree_accept", "energy", "logp")
@@ -85,12 +87,13 @@ def by_nuts(density: IntegratedDensity, method, around: Proposal, stream) -> Sam
         return own
 
     x, statistics = run(make, whiten_coordinates(mode, covariance), method, stream)
-    flat = x.reshape(-1, x.shape[-1])
+    levels = density.factors[density.largest].levels
+    held = x[:, :: thinning(x.shape[0] * x.shape[1], levels)]
     density(mode)
-    _, by_group = log_density(density, flat)
+    _, by_group = log_density(density, held.reshape(-1, x.shape[-1]))
     return Sampled(
         xi=x,
-        by_group=by_group.reshape(*x.shape[:2], -1),
+        by_group=by_group.reshape(*held.shape[:2], levels),
         statistics=statistics,
-        details={"sampler": "nuts"},
+        details={"sampler": "nuts", **Exact(density).details},
     )

@@ -11,6 +11,7 @@ from .integrated_nuts import run
 from .joint import JointDensity
 from .joint_start import LaplacePosterior, joint_density
 from .sampled import Sampled
+from .tree import thinning
 from .whitening import whiten
 
 FEWEST = 5  # nodes that are tried first: they cost in every step of the sampler
@@ -54,13 +55,13 @@ def sample_several(
     enough = settled and checked["change"] <= STILL_ENOUGH
     notes = [] if enough else [message("integral-unsettled", **worst)]
     effects = joint.effects(flat)
-    group = density.model.design.groups[density.largest].group
+    by_group = joint.log_likelihoods(flat, effects)
     sampled = Sampled(
         xi=x[..., : density.size],
-        by_group=joint.log_likelihoods(flat, effects).reshape(*x.shape[:2], -1),
+        by_group=by_group.reshape(*x.shape[:2], -1)[:, :: thinning(*by_group.shape)],
         statistics=statistics,
         details={
-            "integrated": group,
+            "integrated": density.group,
             "sampler": "nuts",
             "nodes": density.nodes,
             "node_table": pd.DataFrame(table),

@@ -14,8 +14,8 @@ class Sampled:
     xi
         ``(chains, draws, size)``.
     by_group
-        Integrated log-likelihood given the other effects, without constants,
-        ``(chains, draws, levels)``.
+        Integrated log-likelihood given the other effects, without constants, of every
+        ``tree.thinning``-th draw, ``(chains, kept, levels)``.
     statistics
         Of the sampler, by chain and draw.
     details

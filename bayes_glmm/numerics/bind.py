@@ -235,7 +235,7 @@ def bind_numba(family, link) -> Blocks:
             names = {"anywhere": whole, "lowest": float(link.lowest), "inf": np.inf}
             whole = inlined(_rebind(guard, f"{name}_inside", names))
         named = _rebind(template, f"{name}{template.__name__}", {"composed": whole})
-        return FirstClass(compile_function(named, BLOCK_SIGNATURE))
+        return FirstClass(compile_function(named, BLOCK_SIGNATURE), BLOCK_SIGNATURE)
 
     return Blocks(
         density=block(_density, family.log_density, _density_inside),

@@ -13,7 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from pickle import PickleError
@@ -44,29 +44,31 @@ Vector = types.float64[::1]
 Matrix = types.float64[:, ::1]
 Cube = types.float64[:, :, ::1]
 Indices = types.int64[::1]
+Positions = types.uint64[::1]
 IndexTable = types.int64[:, ::1]
 
 
-class BlockType(types.FunctionType):
+class PointerType(types.FunctionType):
     """The type of ``FirstClass`` functions as arguments of kernels."""
 
 
 # of the functions in bind.Blocks
 BLOCK_SIGNATURE = types.void(Vector, Vector, Vector, Real, Integer, Integer, Matrix)
-Block = BlockType(BLOCK_SIGNATURE)
-register_model(BlockType)(FunctionModel)
+Block = PointerType(BLOCK_SIGNATURE)
+register_model(PointerType)(FunctionModel)
 
 
 class FirstClass:
-    """A compiled function of signature ``BLOCK_SIGNATURE`` that kernels take as an argument.
+    """A compiled function that kernels take as an argument, and call by its address.
 
     For a plain compiled function Numba looks type and address up at every call of a kernel,
     which takes longer (.4 ms) than a small kernel runs; here it is done once.
     """
 
-    def __init__(self, function):
+    def __init__(self, function, signature):
         self.compiled = function
-        self.address = _get_wrapper_address(function, BLOCK_SIGNATURE)
+        self.type = PointerType(signature)
+        self.address = _get_wrapper_address(function, signature)
 
     def __call__(self, *arguments):
         """Run the compiled function."""
@@ -76,10 +78,10 @@ class FirstClass:
 @typeof_impl.register(FirstClass)
 def type_of_first_class(function, context):
     """Tell Numba the type of a ``FirstClass``."""
-    return Block
+    return function.type
 
 
-@unbox(BlockType)
+@unbox(PointerType)
 def unbox_first_class(kind, function, context):
     """Hand a kernel the address of a ``FirstClass``."""
     address = context.pyapi.object_getattr_string(function, "address")
@@ -191,6 +193,11 @@ class Kernel:
                 if self._compiled is None:
                     self._compiled = compile_function(self.python, self.signature)
         return self._compiled
+
+    @cached_property
+    def pointer(self) -> FirstClass:
+        """The compiled function as an argument of other kernels, which share its one copy."""
+        return FirstClass(self.compiled, self.signature)
 
     def __call__(self, *arguments):
         """Run the compiled function."""

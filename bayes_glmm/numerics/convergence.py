@@ -86,13 +86,14 @@ def normal_scores(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     flat = x.reshape(len(x), -1)
     size = flat.shape[1]
     order = np.argsort(flat, axis=1)
-    ordered = np.take_along_axis(flat, order, axis=1)
+    ordered, scores = np.empty_like(flat), np.empty_like(flat)
     by_rank = ndtri((np.arange(1.0, size + 1.0) - 0.375) / (size + 0.25))
-    by_order = np.tile(by_rank, (len(flat), 1))
+    # row by row: several times faster than NumPy's functions along an axis
+    for k, places in enumerate(order):
+        ordered[k] = flat[k][places]
+        scores[k][places] = by_rank
     row, place, mean_rank = ties(ordered)
-    by_order[row, place] = ndtri((mean_rank - 0.375) / (size + 0.25))
-    scores = np.empty_like(flat)
-    np.put_along_axis(scores, order, by_order, axis=1)
+    scores[row, order[row, place]] = ndtri((mean_rank - 0.375) / (size + 0.25))
     return scores.reshape(x.shape), ordered
 
 

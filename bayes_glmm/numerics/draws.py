@@ -24,10 +24,13 @@ from .groups import Alike, Factor, Rows, chunks_of
 from .pieces import available_cores, in_threads
 from .quadrature import CHUNK_ROWS, gauss_hermite
 from .random_numbers import streams
+from .scalar_integral import find_modes
 from .small import NEWTON_ROUNDS
 
 DECREMENT = 1e-8  # the value is stationary in the modes' errors: it moves by half of this
-ROUGHLY = 1e-6  # of modes that a hull is built on: it is valid anywhere
+# of modes that a hull is built on: it is valid anywhere, and for this its top lies higher by at
+# most a thousandth of the curvature
+ROUGHLY = 2e-3
 STEPS = 30
 BLOCK = 4_000_000  # elements of eta held at a time
 
@@ -121,9 +124,9 @@ class ManyDraws:
             def part(first: int, last: int) -> int:
                 b = self.blocks
                 return draw_scalar_effects(
-                    b.density, b.score, data.y, data.trials, base, phi, data.Z[0], scale,
-                    data.starts, data.chunks, *members, first, last, ROUGHLY, NEWTON_ROUNDS,
-                    data.start[:, 0].copy(), states[at], u[at, :, 0],
+                    find_modes.pointer, b.density, b.score, data.y, data.trials, base, phi,
+                    data.Z[0], scale, data.starts, data.chunks, *members, first, last,
+                    ROUGHLY, NEWTON_ROUNDS, data.start[:, 0].copy(), states[at], u[at, :, 0],
                 )  # fmt: skip
 
             return part
@@ -174,7 +177,7 @@ class ManyDraws:
         b, (x, log_factor) = self.blocks, self.rule
         if self.q == 1:
             integrate_scalar_draws(
-                b.density, b.score, data.y, data.trials, base, dispersion,
+                find_modes.pointer, b.density, b.score, data.y, data.trials, base, dispersion,
                 data.Z[0], np.ascontiguousarray(L[:, 0, 0]), data.starts, data.chunks,
                 first, last, np.ascontiguousarray(x[:, 0]), log_factor, DECREMENT,
                 NEWTON_ROUNDS, data.start[:, 0].copy(), value,

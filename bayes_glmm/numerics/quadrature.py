@@ -35,7 +35,7 @@ from scipy.special import roots_hermitenorm
 
 from .groups import chunks_of
 from .pieces import Pieces, in_threads
-from .scalar_integral import integrate_scalar
+from .scalar_integral import find_modes, integrate_scalar
 from .small import NEWTON_DECREMENT, NEWTON_ROUNDS
 from .vector_integral import integrate_vector
 
@@ -115,7 +115,7 @@ class Quadrature:
     def _scalar(self, first: int, last: int, base, dispersion, L, moments) -> int:
         b, (x, log_factor) = self.blocks, self.rule
         return integrate_scalar(
-            b.density, b.score, b.spread, b.has_dispersion, moments,
+            find_modes.pointer, b.density, b.score, b.spread, b.has_dispersion, moments,
             self.y, self.trials, base, dispersion, self.Z[0], L[0, 0],
             self.starts, self.chunks, first, last,
             x[:, 0], log_factor, NEWTON_DECREMENT, NEWTON_ROUNDS,

@@ -9,7 +9,18 @@ from math import inf, log, sqrt
 import numpy as np
 from numba import types
 
-from .compiled import Block, Indices, Integer, Real, Vector, helper, kernel
+from .compiled import (
+    Block,
+    Indices,
+    Integer,
+    Matrix,
+    PointerType,
+    Positions,
+    Real,
+    Vector,
+    helper,
+    kernel,
+)
 from .scalar import exp
 from .small import NEWTON_ROUGH, STALLED
 
@@ -24,7 +35,12 @@ def predictor(base, low, a, u, bounds, groups, eta):
             eta[j] = fixed[j] + a[j] * x
 
 
-@helper
+@kernel(
+    types.int64(
+        Block, Vector, Vector, Vector, Real, Integer, Integer, Positions, Integer, Real, Integer,
+        Vector, Vector, Vector, Vector, Vector, Vector, Vector, Matrix,
+    )
+)  # fmt: skip
 def find_modes(
     density, y, trials, base, dispersion, low, n, bounds, groups, tolerance, limit,
     a, m, u, step, best, H, eta, rows,
@@ -77,16 +93,19 @@ def find_modes(
     return busy
 
 
+ModeSearch = PointerType(find_modes.signature)
+
+
 @kernel(
     types.int64(
-        Block, Block, Block, types.boolean, types.boolean,
+        ModeSearch, Block, Block, Block, types.boolean, types.boolean,
         Vector, Vector, Vector, Real, Vector, Real, Indices, Indices, Integer, Integer,
         Vector, Vector, Real, Integer,
         Vector, Vector, Vector, Vector, Vector, Vector, Vector, Vector,
     )
 )  # fmt: skip
 def integrate_scalar(
-    density, score, spread, has_dispersion, moments,
+    search, density, score, spread, has_dispersion, moments,
     y, trials, base, dispersion, z, scale, starts, chunks, first_chunk, last_chunk,
     x, log_factor, tolerance, limit,
     mode, value, t, gamma, gamma_dispersion, precision, mean, second,
@@ -98,6 +117,8 @@ def integrate_scalar(
 
     Parameters
     ----------
+    search
+        ``find_modes``, compiled apart since several kernels call it.
     density, score, spread, has_dispersion
         The family (``bind.Blocks``).
     moments
@@ -146,7 +167,7 @@ def integrate_scalar(
         for j in range(n):
             a[j] = scale * z_c[j]
             S[j] = 0.0
-        failures += find_modes(
+        failures += search(
             density, y, trials, base, dispersion, low, n, bounds, groups, tolerance, limit,
             a, m, u, step, best, H, eta, at_mode,
         )  # fmt: skip

@@ -447,6 +447,7 @@ def test_nodes_are_raised_until_they_make_no_mode_of_their_own():
     """A step under the normal density: at an SD of 80 eleven nodes find 15 too much."""
     from bayes_glmm.bayesian.density import log_density
     from bayes_glmm.bayesian.integrated_nodes import raise_nodes
+    from bayes_glmm.bayesian.interpolation import Exact
 
     model = one_binary_row_each()
     density = IntegratedDensity(model, 11)
@@ -469,7 +470,9 @@ def test_nodes_are_raised_until_they_make_no_mode_of_their_own():
     points = np.concatenate([near, far + np.random.default_rng(2).normal(0.0, 0.1, (200, 3))])
     before = log_density(density, points)[0]
     assert before[200:].max() > before[:200].max() - 2.0  # would often be drawn
-    ratio, table = raise_nodes(density, points, np.zeros(400), np.random.default_rng(3))
+    _, ratio, table = raise_nodes(
+        lambda: Exact(density), points, np.zeros(400), np.random.default_rng(3)
+    )
     assert density.nodes > 11
     assert table[-1]["change"] <= 0.01 < table[0]["change"]
     assert ratio[200:].max() < ratio[:200].max() - 5.0

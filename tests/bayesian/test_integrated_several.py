@@ -288,6 +288,18 @@ def test_same_seed_same_draws():
         np.testing.assert_array_equal(values, again.draws["posterior"][name])
 
 
+def test_a_matrix_too_large_to_hold_is_refused(monkeypatch):
+    """Crossed effects beyond what a full matrix serves, as if six were too many."""
+    from bayes_glmm.bayesian import integrated
+    from bayes_glmm.numerics import schur
+
+    for module in (schur, integrated):
+        monkeypatch.setattr(module, "LARGEST", 6)
+    words = r"7 effects besides those of g, .* serves up to 6: use NUTS\(\)"
+    with pytest.raises(bg.NotServedError, match=words):
+        CASES["three"].fit("integrated")
+
+
 def test_importance_sampling_is_refused():
     with pytest.raises(bg.NotServedError, match=r"2 grouping factors \(g, h\).*use Integrated\(\)"):
         tiny().fit(bg.Integrated(method="importance"))
