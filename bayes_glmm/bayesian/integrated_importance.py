@@ -141,7 +141,7 @@ def candidates(target, proposal: Proposal, level: float, size: int, rng) -> tupl
         kept = np.flatnonzero(np.log(rng.random(step)) <= ratio - level)[: size - have]
         at = slice(have, have + len(kept))
         points[at], values[at], ratios[at] = xi[kept], value[kept], ratio[kept]
-        if by_group is not None:
+        if by_group is not None and groups is not None:
             by_group[at] = groups[kept]
         have += len(kept)
         step = min(step, int(1.1 * (size - have) * sum(map(len, tried_ratios)) / max(have, 1)) + 50)
