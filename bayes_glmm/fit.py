@@ -498,8 +498,8 @@ class Fit:
         if "ran_vals" in effects:
             table = pd.concat([table, self._tidy_effects(level)], ignore_index=True)
         if self.df is not None and np.ndim(self.df):
-            table["df"] = np.nan
-            table.loc[table["effect"] == "fixed", "df"] = np.asarray(self.df)
+            of_term = pd.Series(np.asarray(self.df), index=self.terms)
+            table["df"] = table["term"].map(of_term).where(table["effect"] == "fixed")
         if self.diagnostics is not None:
             table = table.join(self.diagnostics, on=TIDY[:4])
         return table

@@ -31,6 +31,7 @@ LAYERS = (
         "population",
         "predict",
         "ranking",
+        "variogram",
         "comparison",
         "sensitivity",
         "study",

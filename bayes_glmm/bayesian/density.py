@@ -135,7 +135,8 @@ class IntegratedDensity:
         """Family's constant in ``eta`` at each dispersion, summed over rows."""
         if self.distinct is None:
             return np.zeros(len(dispersion))
-        return self._scales(dispersion, self.distinct[2])
+        y, trials, count = self.distinct
+        return self._scales(dispersion, y, trials, count)
 
     def log_constants(self, dispersion: np.ndarray) -> np.ndarray:
         """All of the family's constants by level of the factor, ``(draws, levels)``."""
@@ -145,11 +146,11 @@ class IntegratedDensity:
         fixed = factor.sum_by_level(np.array(base, float))
         if self.distinct is None:
             return np.broadcast_to(fixed, (len(dispersion), factor.levels))
-        return fixed + self._scales(dispersion, distinct_by_level(y, trials, factor))
+        counts = distinct_by_level(y, trials, factor)
+        return fixed + self._scales(dispersion, *self.distinct[:2], counts)
 
-    def _scales(self, dispersion: np.ndarray, counts) -> np.ndarray:
-        """Constants of the distinct rows at each dispersion, times their ``counts``."""
-        y, trials, _ = self.distinct
+    def _scales(self, dispersion: np.ndarray, y, trials, counts) -> np.ndarray:
+        """Constants of distinct rows at each dispersion, times their ``counts``."""
         step = max(1, TOGETHER // len(y))
         parts = []
         with np.errstate(all="ignore"):
