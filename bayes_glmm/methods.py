@@ -287,6 +287,9 @@ class GEE(Method):
     scale
         Divisor of the Pearson statistic: "n-p", "n", or a fixed scale. With odds ratios or
         a random effect the variance is known and the scale is 1.
+    dispersion
+        Given value where it is no factor of the variance: theta of the negative binomial (as in
+        ``MASS::negative.binomial(theta)``), a + b of the beta-binomial. It is taken as known.
     cov
         Default covariance of the coefficients; ``fit.vcov(kind)`` has all: "robust" (CR0),
         "mancl-derouen", "kauermann-carroll" (both corrected for few clusters), "naive". "auto"
@@ -316,8 +319,11 @@ class GEE(Method):
     waves: tuple | None = None
     cluster: str | None = None
     time: str | None = None
+    dispersion: float | None = None
 
     def __post_init__(self) -> None:
+        if self.dispersion is not None and not 0 < self.dispersion < np.inf:
+            raise ValueError(f"GEE(dispersion={self.dispersion!r}) must be a positive number.")
         if isinstance(self.corr, str):
             _choice("GEE", "corr", self.corr, GEE_CORR)
         else:
@@ -387,7 +393,8 @@ class GEE(Method):
         extra = [
             f"{f.name}={getattr(self, f.name)}"
             for f in fields(self)
-            if f.name in ("association", "scale", "cov", "reference", "cluster", "time")
+            if f.name
+            in ("association", "scale", "cov", "reference", "cluster", "time", "dispersion")
             and getattr(self, f.name) != f.default
         ]
         if self.corr == "log-odds-lag" and self.m != 2:

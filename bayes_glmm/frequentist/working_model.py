@@ -27,6 +27,7 @@ TOLERANCE = 1e-9
 START_SD = 0.7  # of every effect, on the scale of the linear predictor
 REVIVED = 0.03  # smaller SDs start here: at zero the gradient vanishes whatever the data say
 UNSETTLED = 1e-4  # as long as the linear predictor moves by more
+EXACT = 1e-14  # share of the response's sum of squares that rounding leaves as residual
 ZERO_SD = 1e-4  # smaller ones are zero in the result
 
 
@@ -79,23 +80,37 @@ class Problem:
         parts = [np.einsum("ia,ia->i", g.Z, b[g.index]) for g, b in blocks]
         return np.sum(parts, axis=0)
 
-    def criterion(self, products: CrossProducts):
-        """Minus twice the working log-likelihood and its gradient, as a function of theta."""
-
-        def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
-            try:
-                solution = products.solve(theta)
-            except np.linalg.LinAlgError:
-                return np.inf, np.full_like(theta, np.nan)
-            return solution.criterion(self.reml, self.phi), solution.gradient(self.reml, self.phi)
-
-        return objective
-
     def dispersion(self, solution: Solution) -> float:
         """Give phi, or the residual variance of the working model where it is estimated."""
         if self.phi is not None:
             return self.phi
         return solution.rss / solution.degrees_of_freedom(self.reml)
+
+
+class Criterion:
+    """Minus twice the working log-likelihood and its gradient, as a function of theta.
+
+    ``last`` is the solution of the last evaluation.
+    """
+
+    def __init__(self, problem: Problem, products: CrossProducts):
+        self.problem, self.products = problem, products
+        self.last: Solution | None = None
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Give the value, infinite where the equations cannot be solved, and the gradient."""
+        reml, phi = self.problem.reml, self.problem.phi
+        try:
+            self.last = self.products.solve(theta)
+        except np.linalg.LinAlgError:
+            return np.inf, np.full_like(theta, np.nan)
+        return self.last.criterion(reml, phi), self.last.gradient(reml, phi)
+
+    def solution(self, theta: np.ndarray) -> Solution:
+        """Solve at ``theta``, or give the last solution if it was there."""
+        if self.last is not None and np.array_equal(self.last.theta, theta):
+            return self.last
+        return self.products.solve(theta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +173,10 @@ def iterate(
             theta, hessian = np.where(low, REVIVED * unit, theta), None
         # no finer than the working model itself is known
         accuracy = max(1e-2 * min(change, 1.0), tolerance)
-        minimum = minimise(problem.criterion(products), theta, scale, hessian, accuracy)
+        criterion = Criterion(problem, products)
+        minimum = minimise(criterion, theta, scale, hessian, accuracy)
         theta, hessian = minimum.x, minimum.hessian
-        step = problem.predictor(products.solve(theta)) - eta
+        step = problem.predictor(criterion.solution(theta)) - eta
         previous, change = change, float(np.max(np.abs(step)) / (1 + np.max(np.abs(eta))))
         damping = damping / 2 if change > previous else min(1.0, 2 * damping)
         move = damping * step
@@ -209,7 +225,7 @@ def refuse_exact_fit(problem: Problem, products: CrossProducts, theta: np.ndarra
         Without the response's name, which is not known here.
     """
     total = products.columns[-1, -1]
-    if problem.phi is None and products.solve(theta).rss <= 1e-22 * total:
+    if problem.phi is None and products.solve(theta).rss <= EXACT * total:
         raise ExactFitError
 
 

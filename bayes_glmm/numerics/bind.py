@@ -19,10 +19,18 @@ class Bound:
 
     Where the link has no mean (``eta <= link.lowest``) the log density is -inf, and every
     derivative zero: searches turn back, and quadrature nodes there have no weight.
+
+    Attributes
+    ----------
+    family, link
+        Their objects.
+    dispersion
+        What quasi-likelihoods take as given where it is no factor of the variance.
     """
 
     family: Any
     link: Any
+    dispersion: float = 1.0
 
     def inside(self, eta):
         """Tell where the link has a mean."""
@@ -55,15 +63,20 @@ class Bound:
         rest = scale + self.family.log_base(y, trials)
         return self.log_density(y, trials, eta, dispersion)[0] + rest
 
+    def variance(self, mean, trials):
+        """Variance per trial at the given dispersion, that of a row of several trials included."""
+        family, given = self.family, self.dispersion
+        return family.variance(mean, given) * family.excess(trials, given)
+
     def mean(self, eta):
         """``mu`` (per trial), response scale."""
         return self.link.inverse(eta)[0]
 
 
 @lru_cache
-def bind_numpy(family, link) -> Bound:
-    """Return the NumPy functions of a family with a link."""
-    return Bound(family, link)
+def bind_numpy(family, link, dispersion: float = 1.0) -> Bound:
+    """Return the NumPy functions of a family with a link; ``dispersion`` as in ``Bound``."""
+    return Bound(family, link, dispersion)
 
 
 @dataclass(frozen=True, eq=False)

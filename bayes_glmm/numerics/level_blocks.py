@@ -36,6 +36,8 @@ def triangular(root: np.ndarray, right: np.ndarray, transpose: bool = False) -> 
 
 def cholesky_blocks(blocks: np.ndarray) -> np.ndarray:
     """Factor many small matrices ``(G, q, q)``, all at once: a loop over q only."""
+    if blocks.shape[1] == 1:
+        return np.sqrt(blocks)
     root = np.zeros_like(blocks)
     for j in range(blocks.shape[1]):
         left = root[:, j:, :j] @ root[:, j, :j, None]
@@ -46,6 +48,8 @@ def cholesky_blocks(blocks: np.ndarray) -> np.ndarray:
 
 def solve_blocks(roots: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Solve ``roots[g] x = right``, lower triangular, for every g: ``(G, q, q)``."""
+    if len(right) == 1:
+        return right / roots
     out = np.empty_like(roots)
     for i in range(roots.shape[1]):
         known = (roots[:, i, None, :i] @ out[:, :i])[:, 0]
@@ -53,11 +57,16 @@ def solve_blocks(roots: np.ndarray, right: np.ndarray) -> np.ndarray:
     return out
 
 
+def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``left @ right`` of stacks; where the inner side is 1, by broadcasting, which is faster."""
+    return left * right if left.shape[-1] == 1 else left @ right
+
+
 def multiply_blocks(blocks: np.ndarray, rows):
     """Multiply rows (G q, …), dense or sparse, by a block-diagonal matrix ``(G, q, q)``."""
     G, q, _ = blocks.shape
     if not sparse.issparse(rows):
-        return (blocks @ rows.reshape(G, q, rows.shape[1])).reshape(rows.shape)
+        return product(blocks, rows.reshape(G, q, rows.shape[1])).reshape(rows.shape)
     columns = np.broadcast_to(q * np.arange(G)[:, None, None] + np.arange(q), (G, q, q))
     pointer = np.arange(0, G * q * q + 1, q)
     return sparse.csr_array((blocks.ravel(), columns.ravel(), pointer), shape=(G * q, G * q)) @ rows

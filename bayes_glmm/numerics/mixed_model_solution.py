@@ -13,6 +13,7 @@ from .level_blocks import (
     cholesky_blocks,
     inner_by_level,
     multiply_blocks,
+    product,
     solve_blocks,
     triangular,
 )
@@ -54,7 +55,7 @@ class Solution:
         c, L = self.products, self.lower[self.products.equations.largest]
         root = cholesky_blocks(L.T @ c.A @ L + np.eye(len(L)))
         self.T = solve_blocks(root, L.T)
-        self.TA, TB = self.T @ c.A, self.T @ c.B
+        self.TA, TB = product(self.T, c.A), product(self.T, c.B)
         self.T_rest = multiply_blocks(self.T, c.coupling)
         U = TB.reshape(-1, TB.shape[2])
         self.TB = TB
@@ -86,7 +87,7 @@ class Solution:
         spherical = e.multiply_rest(self.lower, self.S_mixed[:, p], transpose=True)
         forward = triangular(self.root, np.concatenate([spherical, self.S[:p, p]]))
         found = triangular(self.root, forward, transpose=True)
-        self.rss = float(self.S[p, p] - forward @ forward)
+        self.rss = self.S[p, p] - forward @ forward
         self.beta = found[r:]
         return found[:r]
 
@@ -98,7 +99,7 @@ class Solution:
         score = self.S_mixed[:, p] - self.S_mixed[:, :p] @ self.beta - self.S_rest @ b
         left = c.B[:, :, p] - c.B[:, :, :p] @ self.beta
         left = (left - (c.coupling @ b).reshape(left.shape))[:, :, None]
-        first = left - self.TA.transpose(0, 2, 1) @ (self.T @ left)
+        first = left - product(self.TA.transpose(0, 2, 1), product(self.T, left))
         self.scores = self._by_factor(
             first[:, :, 0], lambda k, part: score[part].reshape(-1, e.factors[k].q)
         )
@@ -121,18 +122,20 @@ class Solution:
         c, e = self.products, self.products.equations
         r = e.n_rest
         m = r + e.p if reml else r
+        back = self.TA.transpose(0, 2, 1)
+        if not m:
+            return [(c.A - product(back, self.TA)) @ self.lower[e.largest]]
         root = triangular(self.root[:m, :m], np.eye(m))
         inverse = root.T @ root
-        back = self.TA.transpose(0, 2, 1)
         # Z_1'V_1^{-1} [Z_r, X] and its coefficients in the inverse, Lambda_r put in
         rest = c.coupling - multiply_blocks(back, self.T_rest)
-        columns = (c.B - back @ self.TB)[:, :, : m - r].reshape(c.coupling.shape[0], m - r)
+        columns = (c.B - product(back, self.TB))[:, :, : m - r].reshape(c.coupling.shape[0], m - r)
         loaded = e.multiply_rest(self.lower, inverse[:r])
         turned = e.multiply_rest(self.lower, loaded[:, :r].T).T
         q = e.factors[e.largest].q
         used = inner_by_level(rest @ turned + columns @ loaded[:, r:].T, rest, q)
         used += inner_by_level(rest @ loaded[:, r:] + columns @ inverse[r:, r:], columns, q)
-        first = (c.A - back @ self.TA - used) @ self.lower[e.largest]
+        first = (c.A - product(back, self.TA) - used) @ self.lower[e.largest]
         whole = np.hstack([self.S_rest, self.S_mixed[:, : m - r]])
         solved = np.vstack([loaded, inverse[r:]])
 
@@ -204,7 +207,7 @@ class SparseSolution(Solution):
     def _estimate(self) -> np.ndarray:
         """Find beta and ``z'Pz``, and give ``u`` of the other factors, shape ``(r,)``."""
         forward = triangular(self.root, self.M[:-1, -1])
-        self.rss = float(self.M[-1, -1] - forward @ forward)
+        self.rss = self.M[-1, -1] - forward @ forward
         self.beta = triangular(self.root, forward, transpose=True)
         return self.F[:, -1] - self.F[:, :-1] @ self.beta
 
@@ -224,11 +227,11 @@ class SparseSolution(Solution):
         q = e.factors[e.largest].q
         rest = c.coupling - multiply_blocks(back, self.T_rest)  # Z_1'V_1^{-1}Z_r
         turned = self.Lambda @ self.C.inverse @ self.Lambda.T
-        first = c.A - back @ self.TA - inner_by_level(rest @ turned, rest, q)
+        first = c.A - product(back, self.TA) - inner_by_level(rest @ turned, rest, q)
         solved = self.S_rest @ self.Lambda
         if reml:
             border, F = self.beta_covariance(), self.F[:, :-1]
-            columns = (c.B - back @ self.TB)[:, :, :-1].reshape(len(c.A) * q, e.p)
+            columns = (c.B - product(back, self.TB))[:, :, :-1].reshape(len(c.A) * q, e.p)
             columns = columns - rest @ (self.Lambda @ F)  # Z_1'V^{-1}X
             first = first - inner_by_level(columns @ border, columns, q)
             mixed = (self.S_mixed[:, :-1] - solved @ F) @ border  # Lambda'Z_r'V^{-1}X is F

@@ -76,6 +76,8 @@ def minimise(
 
 def descent(hessian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """Give the Newton step with negative curvature turned round, so that it descends."""
+    if len(gradient) == 1:
+        return -gradient / np.maximum(np.abs(hessian[0]), 1e-300)
     curvature, axes = np.linalg.eigh(hessian)
     curvature = np.abs(curvature)
     curvature = np.maximum(curvature, 1e-8 * curvature.max(initial=0.0) + 1e-300)

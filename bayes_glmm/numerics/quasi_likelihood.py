@@ -4,7 +4,8 @@ For mean :math:`\mu(\eta)` per trial, :math:`m` trials and variance function :ma
 
 .. math:: s = \frac{(y - m\mu)\,\mu'}{V(\mu)}, \qquad w = \frac{m\,\mu'^2}{V(\mu)},
 
-the quasi-score and its information in :math:`\eta` at dispersion 1 (McCullagh & Nelder 1989):
+the quasi-score and its information in :math:`\eta` at dispersion 1, or at the one given where it
+is no factor of the variance (McCullagh & Nelder 1989):
 the working response is :math:`\eta + s/w` with weight :math:`w`, the Pearson residual
 :math:`s/\sqrt{w}`.
 """
@@ -37,16 +38,17 @@ def quasi_score(bound, y, trials, eta) -> tuple[np.ndarray, np.ndarray]:
     if np.isfinite(bound.link.lowest):  # no mean: not a number, and the step is halved
         eta = np.where(bound.inside(eta), eta, np.nan)
     mean, slope = bound.link.inverse(eta)[:2]
-    variance = bound.family.variance(mean, 1.0)
+    variance = bound.variance(mean, trials)
     with np.errstate(divide="ignore", invalid="ignore"):
         score = (y - trials * mean) * slope / variance
         information = trials * slope * slope / variance
     edge = ~(variance > SMALLEST_VARIANCE)
     if edge.any():
         y, trials, eta = y[edge], trials[edge], eta[edge]
-        score[edge] = bound.log_density(y, trials, eta)[1]
+        given, expected = bound.dispersion, trials * mean[edge]
+        score[edge] = bound.log_density(y, trials, eta, given)[1]
         # E(-l'') = -l'' at y = E(y), since l'' is linear in y
-        information[edge] = -bound.log_density(trials * mean[edge], trials, eta)[2]
+        information[edge] = -bound.log_density(expected, trials, eta, given)[2]
     return score, np.maximum(information, SMALLEST_INFORMATION)
 
 

@@ -246,6 +246,75 @@ def epil():
     return bg.load_dataset("epil")
 
 
+def test_a_given_dispersion_is_statsmodels_negative_binomial(epil):
+    sm = pytest.importorskip("statsmodels.api")
+    epil = epil.sort_values(["subject", "period"])
+    model = bg.GLMM("y ~ log_base4 + v4 + (1 | subject)", epil, family="negative_binomial")
+    fit = model.fit(bg.GEE(dispersion=2.5))
+    other = sm.GEE(
+        epil["y"], sm.add_constant(epil[["log_base4", "v4"]]), groups=epil["subject"],
+        family=sm.families.NegativeBinomial(sm.families.links.Log(), alpha=1 / 2.5),
+        cov_struct=sm.cov_struct.Exchangeable(),
+    ).fit(ctol=1e-10, maxiter=200, scale="X2")  # fmt: skip
+    assert fit.converged and fit.label == "GEE, exchangeable, dispersion=2.5"
+    assert fit.details["alpha"][0] == pytest.approx(other.cov_struct.dep_params, rel=1e-6)
+    np.testing.assert_allclose(fit.beta, other.params, rtol=1e-7)
+    np.testing.assert_allclose(fit.se("robust"), other.standard_errors("robust"), rtol=1e-6)
+    np.testing.assert_allclose(fit.se("naive"), other.standard_errors("naive"), rtol=1e-6)
+    null = bg.GLMM("y ~ log_base4 + (1 | subject)", epil, family="negative_binomial")
+    smaller = null.fit(bg.GEE(dispersion=2.5))
+    criteria = bg.qic(smaller, fit, scale=1.0)
+
+    def quasi(fit):  # the log-likelihood of the negative binomial, up to what depends on y
+        mu, y = np.exp(fit.model.design.X @ fit.beta), fit.model.design.y
+        return np.sum(y * np.log(mu / (mu + 2.5)) - 2.5 * np.log(mu + 2.5))
+
+    difference = criteria["quasi_likelihood"].diff().iloc[1]
+    assert difference == pytest.approx(quasi(fit) - quasi(smaller), rel=1e-9)
+    assert len(bg.anova(smaller, fit)) == 2
+    with pytest.raises(ValueError, match=r"different dispersions.*the same GEE\(dispersion"):
+        bg.qic(fit, model.fit(bg.GEE(dispersion=3.0)))
+
+
+def test_independence_at_a_given_dispersion_is_mass_negative_binomial(epil):
+    path = Path(__file__).parents[1] / "reference/gee_negative_binomial.json"
+    expected = json.loads(path.read_text(encoding="utf-8"))
+    formula = "y ~ log_base4 + trt + log_age + v4 + (1 | subject)"
+    model = bg.GLMM(formula, epil, family="negative_binomial")
+    fit = model.fit(bg.GEE("independence", dispersion=3.0))
+    names = {r_name(name): name for name in fit.terms}
+    order = [names[frozenset([term])] for term in expected["beta"]]
+    # glm's deviance to 1e-14 is 1e-7 of a coefficient
+    np.testing.assert_allclose(fit.fixef()[order], list(expected["beta"].values()), rtol=1e-6)
+    np.testing.assert_allclose(
+        fit.se("robust")[order], list(expected["robust_se"].values()), rtol=1e-6
+    )
+    pearson = fit.details["scale"] * (fit.model.design.n - len(fit.beta))
+    assert pearson == pytest.approx(expected["pearson"], rel=1e-6)
+
+
+def test_a_given_dispersion_of_counts_of_trials():
+    """The beta-binomial's equations of independent rows, written out."""
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    model = bg.GLMM(formula, bg.load_dataset("cbpp"), family="beta_binomial")
+    fit, d = model.fit(bg.GEE("independence", dispersion=8.0)), model.design
+    p = 1 / (1 + np.exp(-d.X @ fit.beta))
+    inflation = 1 + (d.trials - 1) / (8.0 + 1)  # Var = m p (1 - p) (1 + (m - 1) / (a + b + 1))
+    np.testing.assert_allclose(d.X.T @ ((d.y - d.trials * p) / inflation), 0, atol=1e-6)
+
+
+def test_a_dispersion_is_given_where_there_is_one(epil):
+    formula = "y ~ trt + (1 | subject)"
+    with pytest.raises(bg.NotServedError, match=r"use GEE\(dispersion=…\), which holds it"):
+        bg.GLMM(formula, epil, family="negative_binomial").fit("gee")
+    with pytest.raises(bg.NotServedError, match=r"does not exist: use scale"):
+        bg.GLMM(formula, epil, family="poisson").fit(bg.GEE(dispersion=2.0))
+    with pytest.raises(bg.NotServedError, match="is a factor of the variance: use scale"):
+        bg.GLMM(formula, epil, family="gaussian").fit(bg.GEE(dispersion=2.0))
+    with pytest.raises(ValueError, match="must be a positive number"):
+        bg.GEE(dispersion=-1.0)
+
+
 def test_row_order_and_labels_do_not_matter(epil):
     formula, method = "y ~ trt + (1 | subject)", bg.GEE(corr="ar1", time="period")
     fit = bg.GLMM(formula, epil, family="poisson").fit(method)

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ...fit import Fit
-from ...numerics.bind import bind_numpy
 from ...numerics.quasi_likelihood import quasi_score
+from .pose import bound_of
 
 
 def qic(*fits: Fit, scale: float | None = None) -> pd.DataFrame:
@@ -59,9 +59,9 @@ def qic(*fits: Fit, scale: float | None = None) -> pd.DataFrame:
 def row(fit: Fit, scale: float) -> dict:
     """Criteria of one fit."""
     d = fit.model.design
-    bound = bind_numpy(fit.model.family, fit.model.link)
+    bound = bound_of(fit.model, fit.method)
     eta = d.X @ fit.beta + d.offset
-    quasi = float(np.sum(bound.log_density(d.y, d.trials, eta)[0])) / scale
+    quasi = float(np.sum(bound.log_density(d.y, d.trials, eta, bound.dispersion)[0])) / scale
     information = quasi_score(bound, d.y, d.trials, eta)[1]
     omega = (d.X.T * information) @ d.X / scale
     cic = float(np.sum(omega * fit.vcovs["robust"]))
@@ -98,6 +98,11 @@ def check(fits: tuple[Fit, ...]) -> None:
     for fit in fits[1:]:
         a, b = first.design, fit.model.design
         same = a.n == b.n and np.array_equal(a.to_user(a.y), b.to_user(b.y))
+        if fits[0].method.dispersion != fit.method.dispersion:
+            raise ValueError(
+                f"qic() got {fits[0].label!r} and {fit.label!r} of different dispersions: give "
+                "them the same GEE(dispersion=…)."
+            )
         if not same or first.family != fit.model.family:
             raise ValueError(
                 f"qic() got {fits[0].label!r} and {fit.label!r} of different responses or "

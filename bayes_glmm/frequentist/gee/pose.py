@@ -2,14 +2,16 @@
 
 import numpy as np
 
-from ...methods import GEE
-from ...numerics.bind import bind_numpy
+from ...methods import GEE, NotServedError
+from ...numerics.bind import Bound, bind_numpy
 from ..clustering import arrange
 from ..quasi import refuse_dispersion
 from .correlation import Correlation, structure_of
 from .odds_ratio import OddsRatio, refuse_not_binary
 from .problem import Problem, Rows
 from .random_effects import RandomEffects, refuse_not_one_effect
+
+GIVEN = "GEE(dispersion=…), which holds it at a given value such as ML()'s"
 
 
 def pose(model, method: GEE) -> Problem:
@@ -20,6 +22,7 @@ def pose(model, method: GEE) -> Problem:
     NotServedError, DataError
         See ``fit``.
     """
+    refuse_given_dispersion(model, method)
     if method.is_odds_ratio:
         refuse_not_binary(model, method)
         rows = rows_of(model, method, "none" if method.corr == "log-odds" else "lags")
@@ -28,7 +31,8 @@ def pose(model, method: GEE) -> Problem:
         refuse_not_one_effect(model, method)
         rows = rows_of(model, method, "none")
         return Problem(rows, RandomEffects(rows, model.design.groups[0].Z[rows.order, 0]))
-    refuse_dispersion(model.family, method.label)
+    if method.dispersion is None:
+        refuse_dispersion(model.family, method.label, GIVEN)
     structure = structure_of(method)
     rows = rows_of(model, method, structure.waves)
     return Problem(rows, Correlation(rows, method, structure))
@@ -40,7 +44,7 @@ def rows_of(model, method: GEE, waves: str) -> Rows:
     arranged = arrange(d, "GEE", method.cluster, method.time, waves, method.waves)
     order = arranged.rows
     return Rows(
-        bind_numpy(model.family, model.link),
+        bound_of(model, method),
         d.y[order],
         d.trials[order],
         d.offset[order],
@@ -49,4 +53,28 @@ def rows_of(model, method: GEE, waves: str) -> Rows:
         arranged.name,
         arranged.labels,
         order,
+    )
+
+
+def bound_of(model, method: GEE) -> Bound:
+    """Bind the family to its link, at the given dispersion."""
+    given = 1.0 if method.dispersion is None else method.dispersion
+    return bind_numpy(model.family, model.link, given)
+
+
+def refuse_given_dispersion(model, method: GEE) -> None:
+    """Refuse a given dispersion where there is none, or where it is a factor of the variance.
+
+    Raises
+    ------
+    NotServedError
+        Naming what to give instead.
+    """
+    family = model.family
+    if method.dispersion is None or (family.has_dispersion and not family.dispersion_is_scale):
+        return
+    has = "is a factor of the variance" if family.has_dispersion else "does not exist"
+    raise NotServedError(
+        f"GEE(dispersion={method.dispersion:g}) got family={family.name!r}, whose dispersion "
+        f"{has}: use scale=… for a fixed factor."
     )
