@@ -123,8 +123,9 @@ class WorkingFit:
         The response, and the linear predictor of the expansion, shape ``(n,)``.
     products
         Its cross-products.
-    theta
-        Entries of the Lambdas, exactly zero for variances on the boundary.
+    theta, solution
+        Entries of the Lambdas, exactly zero for variances on the boundary, and the equations
+        solved there.
     change
         Last relative change of the linear predictor.
     """
@@ -133,14 +134,10 @@ class WorkingFit:
     eta: np.ndarray
     products: CrossProducts
     theta: np.ndarray
+    solution: Solution
     iterations: int
     change: float
     converged: bool
-
-    @cached_property
-    def solution(self) -> Solution:
-        """The equations solved at ``theta``."""
-        return self.products.solve(self.theta)
 
     @cached_property
     def weight(self) -> np.ndarray:
@@ -186,7 +183,8 @@ def iterate(
         if change < tolerance or not np.isfinite(change):
             break
     theta = at_boundary(equations, theta)
-    return WorkingFit(problem, at, products, theta, iteration, change, change < tolerance)
+    solution = criterion.solution(theta)
+    return WorkingFit(problem, at, products, theta, solution, iteration, change, change < tolerance)
 
 
 def conditional_effects(problem: Problem, beta: np.ndarray, theta: np.ndarray) -> Solution:

@@ -69,6 +69,10 @@ class Solution:
         """Factor the Schur complement of the other factors (spherical) and beta."""
         e = self.products.equations
         r, p = e.n_rest, e.p
+        if not r:
+            self.root = np.linalg.cholesky(self.S[:p, :p])
+            self.log_det_beta = 2 * np.log(np.diag(self.root)).sum()
+            return
         C = np.empty((r + p, r + p))
         half = e.multiply_rest(self.lower, self.S_rest, transpose=True)
         C[:r, :r] = e.multiply_rest(self.lower, half.T, transpose=True) + np.eye(r)
@@ -84,8 +88,11 @@ class Solution:
         """Find beta and ``z'Pz``, and give ``u`` of the other factors, shape ``(r,)``."""
         e = self.products.equations
         r, p = e.n_rest, e.p
-        spherical = e.multiply_rest(self.lower, self.S_mixed[:, p], transpose=True)
-        forward = triangular(self.root, np.concatenate([spherical, self.S[:p, p]]))
+        right = self.S[:p, p]
+        if r:
+            spherical = e.multiply_rest(self.lower, self.S_mixed[:, p], transpose=True)
+            right = np.concatenate([spherical, right])
+        forward = triangular(self.root, right)
         found = triangular(self.root, forward, transpose=True)
         self.rss = self.S[p, p] - forward @ forward
         self.beta = found[r:]

@@ -339,7 +339,12 @@ class Unstructured(Patterned):
         return self._products(np.ones(len(clusters.of_row)), clusters).astype(int)
 
     def moment(self, r, scale, p, clusters):
-        """Mean product over the clusters with both waves, over ``mean_square``."""
+        """Mean product over the K clusters with both waves, over ``mean_square``.
+
+        Liang & Zeger (1986) divide by ``K - p``; gee::gee, whose estimates these are, by K: its
+        ``mean_square`` divides by the rows, with no degrees of freedom either, so that the ratio
+        is a correlation whatever p is.
+        """
         return self._products(r, clusters) / (self.informed(clusters) * mean_square(r, clusters))
 
     def equation(self, u, weight, clusters):

@@ -33,6 +33,7 @@ from ...numerics.quasi_likelihood import quasi_score
 from .problem import KINDS, Equations, Rows
 from .solve import solve_or_nan
 
+PIECE = 20_000  # pairs: arrays of them take 160 kB
 LONGEST_STEP = 1.0  # of a log odds ratio in one iteration
 
 
@@ -65,7 +66,7 @@ class Pair(NamedTuple):
     by_alpha: np.ndarray
 
 
-def plackett(mu1: np.ndarray, mu2: np.ndarray, alpha: np.ndarray) -> Pair:
+def plackett(mu1: np.ndarray, mu2: np.ndarray, alpha: np.ndarray | float) -> Pair:
     r"""Give the joint probabilities of binary pairs with log odds ratio ``alpha``.
 
     The root :math:`p_{11} = 2\psi\mu_1\mu_2 / (a + \sqrt{a^2 - 4\psi(\psi-1)\mu_1\mu_2})`,
@@ -138,15 +139,21 @@ class OddsRatio:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        """Pairs of rows, cluster size by cluster size."""
+        """Pairs of rows, cluster size by cluster size, in pieces that stay in a cache."""
         wave, of_row = self.rows.clusters.wave, self.rows.clusters.of_row
         found = []
         for pattern in self.rows.clusters.size_patterns:
             j, k = np.triu_indices(pattern.rows.shape[1], 1)
-            first, second = pattern.rows[:, j], pattern.rows[:, k]
-            kind = np.minimum(wave[second] - wave[first], self.count) - 1
-            found.append(Block(pattern.rows, first, second, kind, of_row[pattern.rows[:, 0]]))
+            pieces = -(-len(pattern.rows) * max(len(j), 1) // PIECE)
+            for rows in np.array_split(pattern.rows, pieces):
+                first, second = rows[:, j], rows[:, k]
+                kind = np.minimum(wave[second] - wave[first], self.count) - 1
+                found.append(Block(rows, first, second, kind, of_row[rows[:, 0]]))
         return found
+
+    def of_pairs(self, alpha: np.ndarray, block: Block):
+        """Log odds ratios of the pairs, or the one of all."""
+        return alpha[block.kind] if self.count > 1 else alpha[0]
 
     def on(self, rows: Rows) -> "OddsRatio":
         """Give the same of rows with other columns or offsets."""
@@ -175,7 +182,7 @@ class OddsRatio:
         """Give what pairs add to the equation of alpha."""
         mu1, mu2 = state.mu[block.first], state.mu[block.second]
         y1, y2 = self.rows.y[block.first], self.rows.y[block.second]
-        pair = plackett(mu1, mu2, alpha[block.kind])
+        pair = plackett(mu1, mu2, self.of_pairs(alpha, block))
         g = pair.by_alpha
         # of p11, by the two predictors
         by1 = g * (1 / pair.p00 + 1 / pair.p10) * state.slope[block.first]
@@ -207,7 +214,7 @@ class OddsRatio:
         """Correlation matrices of clusters of one size, shape ``(K, m, m)``."""
         K, m = block.rows.shape
         mu1, mu2 = state.mu[block.first], state.mu[block.second]
-        pair = plackett(mu1, mu2, alpha[block.kind])
+        pair = plackett(mu1, mu2, self.of_pairs(alpha, block))
         spread = np.sqrt(mu1 * (1 - mu1) * mu2 * (1 - mu2))
         matrix = np.empty((K, m, m))
         j, k = np.triu_indices(m, 1)
