@@ -115,6 +115,23 @@ class Comparison:
         """
         return agreement(self.fits)
 
+    def qic(self) -> pd.DataFrame:
+        """Criteria of the population-averaged fits by GEE, at one scale; empty for fewer than two.
+
+        Returns
+        -------
+        DataFrame
+            See ``bayes_glmm.qic``: CIC compares their working correlations, and so does QIC,
+            since they have one mean structure.
+        """
+        from .frequentist.gee.criteria import qic
+
+        found = self.by_estimand("population-averaged").items()
+        fits = {k: fit for k, fit in found if fit.method.name == "gee" and fit.converged}
+        if len({fit.method.dispersion for fit in fits.values()}) > 1 or len(fits) < 2:
+            return pd.DataFrame()
+        return qic(*fits.values()).assign(label=list(fits))
+
     @staticmethod
     def _rows(label: str, fit: Fit, effects, level: float) -> pd.DataFrame:
         table = fit.tidy(effects, level)
@@ -140,6 +157,9 @@ class Comparison:
                     rows = self._averaged_rows(0.95)
                     tables |= {str(k): t for k, t in rows.groupby("label", sort=False)}
                 blocks.append(f"{estimand} coefficients: estimate (SE)\n{_wide(tables)}")
+        if len(criteria := self.qic()):
+            shown = criteria[["label", "qic", "qicu", "cic"]].round(2)
+            blocks.append(f"criteria of the working correlations\n{shown.to_string(index=False)}")
         blocks += [f"{pair}." for pair in worst(self.agreement())]
         blocks += [f"{label} failed: {reason}" for label, reason in self.failures.items()]
         return "\n\n".join(blocks)

@@ -163,3 +163,13 @@ def _other_link():
     frame = model.design.frame.assign(y=model.design.frame["y"].abs())
     log = bg.GLMM(model.formula, frame, family="gaussian", link="log")
     return asymptotic_fit(log, bg.ML(nodes=9))
+
+
+def test_several_gees_are_compared_by_their_criteria():
+    model = bg.GLMM("y ~ x + (1 | g)", _binary(), family="bernoulli")
+    fits = [model.fit(m) for m in ("gee", bg.GEE("independence"), "glm", "laplace")]
+    both = bg.compare(fits)
+    pd.testing.assert_frame_equal(both.qic(), bg.qic(fits[0], fits[1]))
+    assert "criteria of the working correlations" in repr(both)
+    one = bg.compare(fits[1:])
+    assert one.qic().empty and "criteria" not in repr(one)

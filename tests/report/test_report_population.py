@@ -140,3 +140,14 @@ def test_panels_side_by_side_have_the_same_methods():
     one, two = aligned([Panel("a", [ml, gee]), Panel("b", [gee])])
     assert [m.label for m in two.marks] == [m.label for m in one.marks] == ["ML", "GEE"]
     assert np.isnan(two.marks[0].estimate) and two.marks[1] == gee
+
+
+def test_criteria_stand_where_there_are_several_gees(fits):
+    model = fits[0].model
+    both = [fits[0], fits[2], model.fit(bg.GEE("independence"))]
+    text = write_markdown(make_document(About("Arms"), bg.compare(both)))
+    assert "Which working correlation" in text
+    cic = bg.qic(*both[1:])["cic"]
+    assert all(f"{value:.3f}" in text for value in cic)
+    text = write_markdown(make_document(About("Arms"), bg.compare(fits)))
+    assert "Which working correlation" not in text
