@@ -94,7 +94,7 @@ class Solution:
             right = np.concatenate([spherical, right])
         forward = triangular(self.root, right)
         found = triangular(self.root, forward, transpose=True)
-        self.rss = self.S[p, p] - forward @ forward
+        self.rss: float = np.float64(self.S[p, p] - forward @ forward)
         self.beta = found[r:]
         return found[:r]
 
@@ -214,7 +214,7 @@ class SparseSolution(Solution):
     def _estimate(self) -> np.ndarray:
         """Find beta and ``z'Pz``, and give ``u`` of the other factors, shape ``(r,)``."""
         forward = triangular(self.root, self.M[:-1, -1])
-        self.rss = self.M[-1, -1] - forward @ forward
+        self.rss = np.float64(self.M[-1, -1] - forward @ forward)
         self.beta = triangular(self.root, forward, transpose=True)
         return self.F[:, -1] - self.F[:, :-1] @ self.beta
 

@@ -151,3 +151,9 @@ def test_criteria_stand_where_there_are_several_gees(fits):
     assert all(f"{value:.3f}" in text for value in cic)
     text = write_markdown(make_document(About("Arms"), bg.compare(fits)))
     assert "Which working correlation" not in text
+
+
+def test_the_correlation_of_the_responses_stands_beside_the_latent_one(fits):
+    text = write_markdown(make_document(About("Arms"), bg.compare(fits[1:2])))
+    own = bg.icc(fits[1], scale="response")["icc"].iloc[0]
+    assert "ICC, latent" in text and "ICC, responses" in text and f"| {own:.3f} |" in text

@@ -1,6 +1,7 @@
 """The comparison: methods, estimates, log-likelihoods, forest plots."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -182,7 +183,7 @@ def _criteria(material: Material) -> list[Block]:
         return []
     rows = [
         (material.key(r.label), str(r.corr), fixed(r.cic, 3), fixed(r.qic, 2), fixed(r.qicu, 2))
-        for r in table.itertuples()
+        for r in cast("Iterable[Any]", table.itertuples())
     ]
     columns = ("method", "working correlation", "CIC", "QIC", "QICu")
     caption = (

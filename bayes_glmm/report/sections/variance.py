@@ -174,16 +174,37 @@ def _shares(material: Material) -> list[Block]:
     if not tables:
         return [title, Paragraph(f"No intraclass correlation: {reason}")]
     ratios = {k: _ratios(material.mixed[k]) for k in tables}
+    responses = {k: _responses(material.mixed[k], table) for k, table in tables.items()}
+    both = any(table is not None for table in responses.values())
     named = any(table is not None for table in ratios.values())
     rows: list = []
     first = next(iter(tables.values()))
     for group in first.index:
         rows.append(Heading(f"two responses of one {group}"))
-        rows += [_share(material, k, t.loc[group], ratios[k], group) for k, t in tables.items()]
-    columns = ["method", "ICC", "95 % interval"]
+        rows += [
+            _share(material, k, t.loc[group], responses[k], ratios[k], group)
+            for k, t in tables.items()
+        ]
+    columns = ["method", "ICC, latent" if both else "ICC", "95 % interval"]
+    columns += ["ICC, responses", "95 % interval"] if both else []
     columns += ["median ratio", "95 % interval"] if named else []
     numeric = frozenset(range(1, len(columns)))
-    return [title, Table(columns, rows, _share_caption(material, first, named), numeric)]
+    caption = _share_caption(material, first, named)
+    if both:
+        mean = next(t.scale.iloc[0] for t in responses.values() if t is not None)
+        caption += (
+            " Beside it the correlation of the responses themselves, "
+            f"{mean.removeprefix('response ')}: smaller, the more so "
+            "the farther that mean is from one half."
+        )
+    return [title, Table(columns, rows, caption, numeric)]
+
+
+def _responses(fit: Fit, latent):
+    """Correlations of the binary responses themselves; None where there is but one scale."""
+    if not latent.scale.iloc[0].startswith("latent"):
+        return None
+    return icc(fit, scale="response").set_index("group")
 
 
 def _ratios(fit: Fit):
@@ -193,12 +214,15 @@ def _ratios(fit: Fit):
     return table.loc[table.term == "Intercept"].set_index("group")
 
 
-def _share(material: Material, label: str, row, ratios, group: str) -> tuple[Text, ...]:
+def _share(material: Material, label: str, row, responses, ratios, group: str) -> tuple[Text, ...]:
     cells: tuple[Text, ...] = (
         material.key(label),
         fixed(row.icc, 3),
         interval(row.conf_low, row.conf_high, 3),
     )
+    if responses is not None:
+        own = responses.loc[group]
+        cells = (*cells, fixed(own.icc, 3), interval(own.conf_low, own.conf_high, 3))
     if ratios is None:
         return cells
     ratio = ratios.loc[group]
