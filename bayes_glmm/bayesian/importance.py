@@ -68,16 +68,20 @@ def upper_root(matrix: np.ndarray) -> np.ndarray:
     return np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1]
 
 
-def refitted(points: np.ndarray, log_ratio: np.ndarray) -> Proposal:
+def refitted(points: np.ndarray, log_ratio: np.ndarray, before: Proposal) -> Proposal:
     """Give the proposal at the mean of weighted points ``(size, d)``, as wide as they are.
 
-    On each side of an axis it has the points' root mean square there.
+    On each side of an axis it has the points' root mean square there. Their covariance is drawn
+    towards that of the proposal ``before``, which counts for ``d^2`` points: the
+    ``d (d + 1) / 2`` covariances of many coordinates are not known from a few hundred points.
     """
     weight = np.exp(log_ratio - log_ratio.max())
     weight = weight / weight.sum()
     centre = weight @ points
     away = points - centre
-    covariance = (weight[:, None] * away).T @ away
+    known = effective_weights(log_ratio)
+    share = known / (known + points.shape[1] ** 2)
+    covariance = share * (weight[:, None] * away).T @ away + (1.0 - share) * before.covariance
     e = solve_triangular(upper_root(covariance), away.T).T
     below = e < 0.0
     left, right = (

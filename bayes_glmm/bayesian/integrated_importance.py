@@ -69,13 +69,13 @@ def by_importance(make_target: Callable, method, proposal: Proposal, rng) -> Sam
     wide = replace(proposal, df=WIDE)
     xi, proposed = wide.draw(rng, wide_draws(len(proposal.centre)))
     target, log_ratio, checks = raise_nodes(make_target, xi, proposed, rng)
-    proposal = refitted(xi, log_ratio)
+    proposal = refitted(xi, log_ratio, proposal)
     found = best = one_round(target, method, proposal, rng)
     for refits in range(1, REFITS + 1):
         if best.details["khat"] <= FINITE:
             break
-        better = refitted(*cast("tuple", found.proposals))
-        found = one_round(target, method, better, rng)
+        proposal = refitted(*cast("tuple", found.proposals), proposal)
+        found = one_round(target, method, proposal, rng)
         found.details["refits"] = refits
         best = min(best, found, key=lambda r: r.details["khat"])
     return replace(best, node_checks=checks)

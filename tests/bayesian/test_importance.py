@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayes_glmm.bayesian.importance import Proposal, level_of, metropolis, refitted, upper_root
+from bayes_glmm.bayesian.importance import (
+    Proposal,
+    effective_weights,
+    level_of,
+    metropolis,
+    refitted,
+    upper_root,
+)
 
 
 @pytest.mark.parametrize("proposals", [1.25, 2.0, 5.0])
@@ -70,12 +77,28 @@ def test_a_refitted_proposal_follows_a_long_tail():
     rng = np.random.default_rng(4)
     x, proposed = Proposal(np.array([-1.0]), np.array([[4.0]]), df=3).draw(rng, 20_000)
     log_density = stats.gamma.logpdf(np.exp(x[:, 0]), 0.5) + x[:, 0]
-    split = refitted(x, log_density - proposed)
+    split = refitted(x, log_density - proposed, Proposal(np.array([-1.0]), np.array([[4.0]])))
     assert split.left > 1.2 * split.right
     moments = stats.loggamma(0.5)
     # 20,000 proposals, a third of them effective: errors of 1 %, of tails 3 %
     assert split.centre[0] == pytest.approx(moments.mean(), abs=0.05 * moments.std())
     assert split.covariance[0, 0] == pytest.approx(moments.var(), rel=0.1)
+
+
+def test_a_refitted_proposal_of_many_coordinates_keeps_its_covariance():
+    """Of 41 normal coordinates: a t of 5 df with their covariance has an efficiency of .44.
+
+    With the covariance of the 2,700 weighted draws alone it is .14.
+    """
+    rng = np.random.default_rng(5)
+    d = 41
+    root = np.eye(d) + 0.2 * rng.standard_normal((d, d))
+    target = stats.multivariate_normal(np.zeros(d), root @ root.T)
+    wide = Proposal(np.zeros(d), 1.1 * root @ root.T, df=3)
+    x, proposed = wide.draw(rng, 2700)
+    better = refitted(x, target.logpdf(x) - proposed, wide)
+    x, proposed = better.draw(rng, 4000)
+    assert effective_weights(target.logpdf(x) - proposed) > 0.3 * 4000
 
 
 def test_the_upper_root():
