@@ -81,7 +81,7 @@ def test_the_committed_calibration_is_inside_its_envelopes():
 
 
 # hours of NUTS: ``python -m studies.agreement --only …`` adds them
-LARGEST = {"grouseticks-3", "ohio", "toenail", "p40"}
+LARGEST = {"grouseticks-3", "toenail", "p40"}
 
 
 def agreement_tables() -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -106,18 +106,24 @@ def test_two_roads_to_one_posterior(name):
     assert (table["sd_ratio"] - 1.0).abs().max() < 0.05, table.to_string()
 
 
+@pytest.fixture(scope="module")
+def one_row() -> tuple[bg.GLMM, float, float]:
+    """The model of one binary row in each group, exact mean and SD of its log SD."""
+    model = bg.GLMM("y ~ x + (1 | g)", one_binary_row_each(), family="bernoulli")
+    return model, *exact_log_sd(model)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_one_binary_row_in_each_group_is_right_or_refused(seed):
+def test_one_binary_row_in_each_group_is_right_or_refused(seed, one_row):
     """The SD's posterior by a grid: with too few nodes its median was found near 80, not 3.4.
 
     Where the fit calls itself converged, the posterior mean of the log SD must be right; where it
     does not, its messages must say that the integral or the draws are not good enough.
     """
-    model = bg.GLMM("y ~ x + (1 | g)", one_binary_row_each(), family="bernoulli")
+    model, mean, sd = one_row
     fit = model.fit(bg.Integrated(seed=seed))
     log_sd = np.log(fit.draws["posterior"]["sd_g"].to_numpy().ravel())
-    mean, sd = exact_log_sd(model)
     if fit.converged:
         # .2 SDs: four Monte Carlo errors at the 400 effective draws below which a fit says so
         assert abs(log_sd.mean() - mean) < 0.2 * sd
