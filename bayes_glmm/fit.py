@@ -498,8 +498,9 @@ class Fit:
         if "ran_vals" in effects:
             table = pd.concat([table, self._tidy_effects(level)], ignore_index=True)
         if self.df is not None and np.ndim(self.df):
-            of_term = pd.Series(np.asarray(self.df), index=self.terms)
-            table["df"] = table["term"].map(of_term).where(table["effect"] == "fixed")
+            of_term = dict(zip(self.terms, np.asarray(self.df), strict=True))
+            names = zip(table["effect"], table["term"], strict=True)
+            table["df"] = [of_term[t] if e == "fixed" else np.nan for e, t in names]
         if self.diagnostics is not None:
             table = table.join(self.diagnostics, on=TIDY[:4])
         return table

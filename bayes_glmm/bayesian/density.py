@@ -147,7 +147,8 @@ class IntegratedDensity:
         if self.distinct is None:
             return np.broadcast_to(fixed, (len(dispersion), factor.levels))
         counts = distinct_by_level(y, trials, factor)
-        return fixed + self._scales(dispersion, *self.distinct[:2], counts)
+        some_y, some_trials, _ = self.distinct
+        return fixed + self._scales(dispersion, some_y, some_trials, counts)
 
     def _scales(self, dispersion: np.ndarray, y, trials, counts) -> np.ndarray:
         """Constants of distinct rows at each dispersion, times their ``counts``."""
