@@ -32,12 +32,13 @@ from .integrated_nodes import (
     CHECKED,
     STILL_ENOUGH,
     at_draws,
+    change_between,
     check_nodes,
     choose_nodes,
     first_nodes,
     more_nodes,
 )
-from .interpolation import quickest
+from .interpolation import Exact, quickest
 from .joint import others_added
 from .joint_start import LaplacePosterior
 from .sampled import Sampled
@@ -200,12 +201,15 @@ def sample(method, density, mode, covariance, stream) -> tuple[Sampled, list[Mes
     if len(table) > 1:
         optimum, better = maximise(density, mode, covariance)
         mode, covariance = optimum.x, covariance if better is None else better
-    found, notes = by_either(method, density, Proposal(mode, covariance), points, rng, stream)
+    given = method, density, Proposal(mode, covariance), points
+    found, notes = by_either(*given, rng, stream)
+    drawn, value = some_draws(found, rng)
+    if found.interpolated and change_between(value, at_draws(density, drawn)()) > STILL_ENOUGH:
+        found, notes = by_either(*given, rng, stream, polynomials=False)
+        drawn, value = some_draws(found, rng)
     table += found.node_checks
     if more_nodes(density):
-        flat = found.xi.reshape(-1, density.size)
-        some = flat[rng.choice(len(flat), CHECKED, replace=False)]
-        table.append(check_nodes(density, at_draws(density, some)))
+        table.append(check_nodes(density, at_draws(density, drawn)))
     if not more_nodes(density) or table[-1]["change"] > STILL_ENOUGH:
         notes.append(message("integral-unsettled", **table[-1]))
     details = {
@@ -216,8 +220,15 @@ def sample(method, density, mode, covariance, stream) -> tuple[Sampled, list[Mes
     return replace(found, details={**details, **found.details}), notes
 
 
+def some_draws(found: Sampled, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Take ``CHECKED`` of the draws, and the log densities that they were accepted with."""
+    flat = found.xi.reshape(-1, found.xi.shape[-1])
+    at = rng.choice(len(flat), CHECKED, replace=False)
+    return flat[at], found.statistics["logp"].ravel()[at]
+
+
 def by_either(
-    method, density, proposal: Proposal, points, rng, stream
+    method, density, proposal: Proposal, points, rng, stream, polynomials: bool = True
 ) -> tuple[Sampled, list[Message]]:
     """Sample by importance proposals, or by NUTS where these were not wanted or do not cover."""
     details, checks = {}, []
@@ -225,7 +236,9 @@ def by_either(
         wanted = int(MOST * method.chains * method.draws) + wide_draws(density.size)
 
         def make_target():
-            return quickest(density, proposal, points, wanted, rng)
+            if polynomials:
+                return quickest(density, proposal, points, wanted, rng)
+            return Exact(density)
 
         tried = by_importance(make_target, method, proposal, rng)
         khat = tried.details["khat"]

@@ -36,3 +36,9 @@ class Sampled:
     proposals: tuple[np.ndarray, np.ndarray] | None = None
     node_checks: list[dict] = field(default_factory=list)
     others: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether polynomials stood for the integrals."""
+        by_importance = self.details["sampler"] == "importance"
+        return by_importance and self.details["interpolation_degree"] > 0

@@ -129,6 +129,19 @@ def test_both_ways_give_one_posterior(monkeypatch):
     np.testing.assert_allclose(found[2, :5], by_group, atol=0.01)
 
 
+def test_polynomials_that_are_wrong_at_the_draws_are_given_up(monkeypatch):
+    """Those that passed at the points they were checked at, and are wrong where they led."""
+    monkeypatch.setattr(interpolation, "DEGREES", (1,))
+    monkeypatch.setattr(Interpolated, "settles", lambda self, points, exact: True)
+    fit = model().fit(bg.Integrated(seed=1))
+    assert fit.details["interpolation_degree"] == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(interpolation, "DEAR", np.inf)
+    exact = model().fit(bg.Integrated(seed=2))
+    # both are right: 4,000 draws each, so that means differ by sqrt(2 / 3,000) SDs; four of them
+    assert np.all(np.abs(fit.beta - exact.beta) < 4.0 * np.sqrt(2 / 3000) * exact.se())
+
+
 def test_a_part_of_the_draws_by_group_is_held(monkeypatch):
     """Of the same draws, which do not depend on what is held."""
     of = model(levels=60)
