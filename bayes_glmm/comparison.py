@@ -7,7 +7,7 @@ gives one scale on which all compare.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -78,8 +78,9 @@ class Comparison:
 
         Every conditional fit with random effects, averaged over them (``<label>, averaged``),
         and the attenuation formula (``<label>, attenuation formula``) for the first that has a
-        likelihood, else the first; see ``Fit.population_averaged``. Fits that cannot be
-        averaged (links without a mean on part of the line) are left out.
+        likelihood, else the first; see ``Fit.population_averaged``. Under the identity link
+        coefficients are averages as they stand. Fits that cannot be averaged (links without a
+        mean on part of the line) are left out.
 
         Returns
         -------
@@ -192,19 +193,7 @@ def averaged_rows(fits: Mapping[str, Fit], level: float) -> pd.DataFrame:
     formula = formula or next(iter(mixed), None)
     tables = []
     for label, fit in mixed.items():
-        draws = affordable_draws(fit)
-        kinds = [(AVERAGED, "coefficients")] + [(FORMULA, "attenuated")] * (label == formula)
-        try:
-            population = fit.population_averaged(level=level, draws=draws)
-        except NotServedError as error:
-            log.debug("%s is not averaged: %s", label, error)
-            continue
-        for how, verb in kinds:
-            try:
-                table = getattr(population, verb)()
-            except NotServedError as error:
-                log.debug("no %s for %s: %s", how, label, error)
-                continue
+        for how, table in _averages_of(fit, level, label == formula):
             kind = f"{100 * level:g} % {fit.interval_kind}"
             names = {"label": f"{label}, {how}", "of": label, "how": how}
             tables.append(table.assign(**names, interval_kind=kind))
@@ -213,6 +202,23 @@ def averaged_rows(fits: Mapping[str, Fit], level: float) -> pd.DataFrame:
     if not tables:
         return empty
     return pd.concat(tables, ignore_index=True).reindex(columns=empty.columns)
+
+
+def _averages_of(fit: Fit, level: float, formula: bool) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Give a fit's averaged coefficients, and those by the attenuation formula where wanted."""
+    if fit.model.link.name == "identity":  # coefficients are averages as they stand
+        yield AVERAGED, fit.tidy(("fixed",), level)
+        return
+    try:
+        population = fit.population_averaged(level=level, draws=affordable_draws(fit))
+    except NotServedError as error:
+        log.debug("%s is not averaged: %s", fit.label, error)
+        return
+    for how, verb in [(AVERAGED, "coefficients")] + [(FORMULA, "attenuated")] * formula:
+        try:
+            yield how, getattr(population, verb)()
+        except NotServedError as error:
+            log.debug("no %s for %s: %s", how, fit.label, error)
 
 
 def affordable_draws(fit: Fit) -> int:

@@ -135,10 +135,12 @@ class Material:
 
     @cached_property
     def likelihood(self) -> tuple[str, Fit] | None:
-        """The fit whose likelihood is nearest to exact: quadrature before Laplace."""
+        """The fit whose likelihood is nearest to exact: quadrature, then Laplace, then REML."""
         having = {k: f for k, f in self.mixed.items() if f.loglik is not None}
-        return _first(having, lambda f: "Laplace" not in str(f.loglik_kind)) or _first(
-            having, lambda f: True
+        return (
+            _first(having, lambda f: f.loglik_kind not in ("Laplace", "restricted"))
+            or _first(having, lambda f: f.loglik_kind != "restricted")
+            or _first(having, lambda f: True)
         )
 
     @cached_property

@@ -71,13 +71,29 @@ STYLES = {
     "Integrated": MethodStyle("#56B4E9", "h", "⬢"),
     "ML": MethodStyle("#D55E00", "s", "■"),
     "Laplace": MethodStyle("#E69F00", "D", "◆"),
+    "REML": MethodStyle("#882255", "<", "◀"),
     "PQL": MethodStyle("#009E73", "^", "▲"),
+    "MQL": MethodStyle("#44AA99", ">", "▶"),
     "GEE": MethodStyle("#B5478B", "v", "▼"),
     "ConditionalLogit": MethodStyle("#8C6D31", "p", "⬟"),
     "GLM": MethodStyle("#595959", "X", "✕"),
+    "OLS": MethodStyle("#332288", "*", "★"),
 }
 OTHER = MethodStyle("#4B9CD3", "P", "✚")
-HOLLOW = {"●": "○", "⬢": "⬡", "■": "□", "◆": "◇", "▲": "△", "▼": "▽", "⬟": "⬠", "✕": "×", "✚": "✛"}
+HOLLOW = {
+    "●": "○",
+    "⬢": "⬡",
+    "■": "□",
+    "◆": "◇",
+    "▲": "△",
+    "▼": "▽",
+    "⬟": "⬠",
+    "◀": "◁",
+    "▶": "▷",
+    "★": "☆",
+    "✕": "×",
+    "✚": "✛",
+}
 
 
 def method_styles(methods: dict) -> dict[str, MethodStyle]:

@@ -168,7 +168,7 @@ def _farthest(fit: Fit, other: Fit, error: np.ndarray) -> tuple[float, str]:
 
 
 def _averages(material: Material) -> list[Text]:
-    """Population-averaged effects, said to be another quantity."""
+    """Population-averaged effects, said to be another quantity where they are."""
     gee = {k: f for k, f in material.averaged.items() if type(f.method).__name__ == "GEE"}
     if not gee:
         return []
@@ -178,13 +178,9 @@ def _averages(material: Material) -> list[Text]:
     if not terms:
         return []
     words = [f"{term} {_size(material, table, term)}" for term in terms]
-    lead = "Averaged over the population"
-    return [
-        (
-            Strong(lead),
-            f" ({label}; another quantity, not to be ranked with the above): {'; '.join(words)}.",
-        )
-    ]
+    same = material.model.link.name == "identity"
+    what = "the same quantity here" if same else "another quantity, not to be ranked with the above"
+    return [(Strong("Averaged over the population"), f" ({label}; {what}): {'; '.join(words)}.")]
 
 
 def _trust(material: Material) -> list[Text]:

@@ -33,7 +33,12 @@ def what_is_what(material: Material) -> list[Block]:
     direct = list(material.averaged)
     if direct:
         said.append(f"{listing(direct)} estimate these coefficients themselves.")
-    if len(material.averages):
+    if material.model.link.name == "identity":
+        said.append(
+            "Under the identity link the coefficients of a mixed model are averages over the "
+            "population as they stand: rows called “averaged” repeat those of the table above."
+        )
+    elif len(material.averages):
         said.append(
             "Rows called “averaged” are the mixed-model fits of the table above with their group "
             "effects integrated out: the coefficients of the generalized linear model nearest to "
