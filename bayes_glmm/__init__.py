@@ -32,7 +32,7 @@ _HOME = {
     **dict.fromkeys(("wald_test", "score_test"), "frequentist.gee.hypotheses"),
     "boundary_test": "frequentist.inference",
     "rank_levels": "ranking",
-    "variogram": "variogram",
+    "variogram": "semivariance",
     **dict.fromkeys(("plot_variogram", "plot_residuals"), "report.residual_plots"),
     **dict.fromkeys(("plot_priors", "plot_implied", "plot_prior_predictive"), "report.prior_plots"),
     **dict.fromkeys(("icc", "median_ratio"), "estimands"),

@@ -310,6 +310,7 @@ class GEE(Method):
 
     engine: ClassVar = "bayes_glmm.frequentist.gee:fit"
     name: ClassVar = "gee"
+    serves_residual: ClassVar = True  # its working correlation is its own, and may be wrong
     corr: Any = "exchangeable"
     association: Literal["moment", "equation", "alternating"] = "moment"
     scale: Literal["n-p", "n"] | float = "n-p"

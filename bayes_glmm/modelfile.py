@@ -10,7 +10,7 @@ key, and what is allowed.
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,6 +34,7 @@ from .formula import parse_formula
 from .methods import SHORTHAND, Method
 from .priors import Prior, Priors
 from .priors.text import parse_prior, prior_text
+from .residual import KINDS, ResidualCorrelation
 from .toml import pairs
 
 if TYPE_CHECKING:
@@ -93,6 +94,30 @@ def _read_method(entry: Any, info: ValidationInfo) -> Method:
     if "seed" in allowed:
         given["seed"] = info.data.get("seed", 1)
     return type(standard)(**given | options)
+
+
+def _read_residual(table: Any) -> ResidualCorrelation | None:
+    """Turn the table [residual] into a residual correlation: its kind and its options."""
+    if table is None or isinstance(table, ResidualCorrelation):
+        return table
+    if not isinstance(table, Mapping) or "kind" not in table:
+        raise ValueError(f"got {table!r}, but [residual] is a table with a kind: {_kinds()}")
+    options = dict(table)
+    name = options.pop("kind")
+    if name not in KINDS:
+        raise ValueError(f"{name!r} is not a residual correlation: {choose(str(name), KINDS)}")
+    allowed = [field.name for field in fields(KINDS[name])]
+    for key in options:
+        if key not in allowed:
+            raise ValueError(f"{key!r} is not an option of {name!r}: {choose(key, allowed)}")
+    for field in fields(KINDS[name]):
+        if field.name not in options and field.default is MISSING:
+            raise ValueError(f"{name!r} needs {field.name} = the name of a column.")
+    return KINDS[name](**options)
+
+
+def _kinds() -> str:
+    return f"kind is one of {', '.join(KINDS)}."
 
 
 def _methods() -> str:
@@ -296,6 +321,9 @@ class ModelFile(BaseModel):
         Where the rows come from.
     covariance : dict of CovarianceSource
         Known covariances between levels, by grouping factor.
+    residual : ResidualCorrelation or None
+        Of a gaussian model: ``kind`` (exponential, ar1, compound_symmetry, unstructured) and its
+        options, as ``kind = "exponential", time = "time", by = "cow", nugget = true``.
     priors : Priors
         The priors that are not the package's defaults.
     seed
@@ -315,6 +343,9 @@ class ModelFile(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 1
     data: DataSource
     covariance: dict[str, CovarianceSource] = {}
+    residual: Annotated[InstanceOf[ResidualCorrelation] | None, BeforeValidator(_read_residual)] = (
+        None
+    )
     priors: Annotated[InstanceOf[Priors], BeforeValidator(_read_priors)] = Priors()
     methods: Annotated[
         tuple[Annotated[InstanceOf[Method], BeforeValidator(_read_method)], ...],
@@ -380,6 +411,7 @@ class ModelFile(BaseModel):
             family=self.family,
             link=self.link,
             priors=self.priors,
+            residual=self.residual,
             covariance=known or None,
             missing=self.data.missing,
         )
@@ -392,6 +424,9 @@ class ModelFile(BaseModel):
         if self.covariance:
             known = {g: s.model_dump(exclude_defaults=True) for g, s in self.covariance.items()}
             lines += ["", "[covariance]", *pairs(known)]
+        if self.residual is not None:
+            options = {f.name: getattr(self.residual, f.name) for f in fields(self.residual)}
+            lines += ["", "[residual]", *pairs({"kind": self.residual.name, **options})]
         lines += _priors_toml(self.priors)
         for method in self.methods:
             lines += ["", "[[methods]]", *pairs(_method_table(method))]

@@ -31,7 +31,7 @@ LAYERS = (
         "population",
         "predict",
         "ranking",
-        "variogram",
+        "semivariance",
         "comparison",
         "sensitivity",
         "study",

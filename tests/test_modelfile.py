@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayes_glmm.methods import GEE, GLM, ML, NUTS, PQL
+from bayes_glmm.methods import GEE, GLM, ML, NUTS, OLS, PQL, REML
 from bayes_glmm.modelfile import ModelFile, ModelFileError, load_model
 from bayes_glmm.priors import LKJ, HalfStudentT, Normal, Priors, Uniform
+from bayes_glmm.residual import CompoundSymmetry, Exponential
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "models").glob("*.toml"))
 
@@ -61,8 +62,10 @@ def test_an_example_gives_its_model_and_methods(path):
     assert loaded.name == path.stem
     assert loaded.question.endswith("?")
     assert model.design.n == len(loaded.frame())
-    assert {NUTS, PQL, GEE, GLM} <= {type(method) for method in loaded.methods}
-    assert ML(nodes=1) in loaded.methods
+    linear = loaded.family == "gaussian"
+    usual = {REML, ML, GEE, OLS} if linear else {NUTS, PQL, GEE, GLM}
+    assert usual <= {type(method) for method in loaded.methods}
+    assert linear or ML(nodes=1) in loaded.methods
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -292,3 +295,50 @@ def test_a_matrix_in_a_file_is_the_covariance_of_levels(write, tmp_path):
 )
 def test_a_covariance_that_is_not_there(write, table, words):
     refused(write(tables=f"[covariance]\n{table}"), words)
+
+
+RESIDUAL = """
+title = "A title"
+question = "A question?"
+formula = "x ~ 1 + (1 | g)"
+family = "gaussian"
+
+[data]
+file = "counts.csv"
+
+[residual]
+{residual}
+"""
+
+
+def with_residual(tmp_path, residual) -> Path:
+    path = tmp_path / "residual.toml"
+    path.write_text(RESIDUAL.format(residual=residual), encoding="utf-8")
+    return path
+
+
+def test_a_residual_correlation_comes_and_goes(write, tmp_path):
+    text = 'kind = "exponential"\ntime = "y"\nby = "g"\nnugget = true'
+    loaded = load_model(with_residual(tmp_path, text))
+    assert loaded.residual == Exponential("y", by="g", nugget=True)
+    assert loaded.model().residual == loaded.residual
+    again = tmp_path / "again.toml"
+    again.write_text(loaded.to_toml(), encoding="utf-8")
+    assert load_model(again).residual == loaded.residual
+    compound = load_model(with_residual(tmp_path, 'kind = "compound_symmetry"\nby = "g"'))
+    assert compound.residual == CompoundSymmetry(by="g")
+    again.write_text(compound.to_toml(), encoding="utf-8")
+    assert load_model(again).residual == compound.residual
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('time = "y"', "a table with a kind: kind is one of exponential, ar1"),
+        ('kind = "exponental"', "did you mean 'exponential'"),
+        ('kind = "ar1"\ntimes = "y"', "'times' is not an option of 'ar1'.*did you mean 'time'"),
+        ('kind = "ar1"\nby = "g"', "'ar1' needs time"),
+    ],
+)
+def test_a_residual_correlation_that_cannot_be(write, tmp_path, text, words):
+    refused(with_residual(tmp_path, text), words)

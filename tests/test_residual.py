@@ -129,7 +129,7 @@ def test_what_is_no_correlation_is_refused():
 
 def test_methods_without_it_say_which_have_it():
     m = model(bg.residual.AR1("visit", by="g"), formula="y ~ t + (1 | g)")
-    for method in ("pql", "gee", "glm", "nuts", None):
+    for method in ("pql", "glm", "nuts", None):
         with pytest.raises(NotServedError, match=r"use REML\(\) or ML\(\)"):
             m.fit(method)
     with pytest.raises(NotServedError, match="takes residuals as independent"):

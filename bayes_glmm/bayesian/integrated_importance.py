@@ -74,7 +74,8 @@ def by_importance(make_target: Callable, method, proposal: Proposal, rng) -> Sam
     for refits in range(1, REFITS + 1):
         if best.details["khat"] <= FINITE:
             break
-        proposal = refitted(*cast("tuple", found.proposals), proposal)
+        tried, ratios = cast("tuple", found.proposals)
+        proposal = refitted(tried, ratios, proposal)
         found = one_round(target, method, proposal, rng)
         found.details["refits"] = refits
         best = min(best, found, key=lambda r: r.details["khat"])

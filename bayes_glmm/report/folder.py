@@ -88,7 +88,8 @@ def make_document(
     for slug, title, build in SECTIONS:
         material.progress(f"report: {title}")
         blocks = attempt(f"“{title}”", lambda build=build: build(material))
-        sections.append(Section(slug, title, blocks))
+        if blocks:
+            sections.append(Section(slug, title, blocks))
     tables = {k: _csv(pd.concat(v.values())) for k, v in material.tables.items()}
     return Document(heading.title, heading.question, heading.notes, safe_names(sections), tables)
 

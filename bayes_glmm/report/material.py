@@ -145,11 +145,12 @@ class Material:
 
     @cached_property
     def reference(self) -> tuple[str, Fit] | None:
-        """The fit that sentences quote: the posterior if it converged, else the likelihood's."""
+        """The fit that sentences quote: the posterior if it converged, else REML or ML."""
         if self.posterior and self.posterior[1].converged:
             return self.posterior
         every = self.mixed or self.conditional
-        return self.likelihood or self.posterior or _first(every, lambda f: True)
+        restricted = _first(self.mixed, lambda f: f.loglik_kind == "restricted")
+        return restricted or self.likelihood or self.posterior or _first(every, lambda f: True)
 
     @cached_property
     def components(self) -> tuple[Component, ...]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..fit import Fit
 from ..methods import NotServedError
-from ..variogram import variogram
+from ..semivariance import variogram
 from .figures import variogram as figures
 from .figures.canvas import styled
 
@@ -35,6 +35,11 @@ def plot_residuals(fit: Fit) -> Figure:
     NotServedError
         For other families and links.
     """
+    return styled(figures.residuals_figure)(*standardised(fit))
+
+
+def standardised(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Fitted values with group effects at their predictions, and residuals in SDs, ``(n,)``."""
     model = fit.model
     if (model.family.name, model.link.name) != ("gaussian", "identity"):
         raise NotServedError(
@@ -49,4 +54,4 @@ def plot_residuals(fit: Fit) -> Figure:
             fitted = fitted + np.einsum("ia,ia->i", block.Z, effects[block.index])
     residual = design.y - fitted
     scale = fit.dispersion or float(np.std(residual))
-    return styled(figures.residuals_figure)(fitted, residual / scale)
+    return fitted, residual / scale

@@ -11,6 +11,7 @@ from . import (
     prior,
     provenance,
     reading,
+    residuals,
     sampling,
     variance,
 )
@@ -24,6 +25,7 @@ SECTIONS = (
     ("likelihood", "The likelihood: nodes and profiles", likelihood.likelihood),
     ("variance", "How much groups differ", variance.variance),
     ("groups", "The group effects", groups.groups),
+    ("residuals", "What is left: residuals", residuals.residuals),
     ("predictive", "Does the model reproduce the data?", predictive.predictive),
     ("sampling", "Did the sampler work?", sampling.sampling),
     ("messages", "What the methods report", provenance.messages),
