@@ -102,11 +102,13 @@ def complete_rows(frame: pd.DataFrame, names: Sequence[str], missing: str) -> pd
         With ``missing="raise"`` when values are missing, with the count by column;
         with ``missing="drop"`` when no row is left.
     """
-    absent = {name: column_of(frame, name).isna().to_numpy() for name in names}
-    rows = np.any([*absent.values(), np.zeros(len(frame), dtype=bool)], axis=0)
+    columns = list(dict.fromkeys(names))
+    absent = frame[columns].isna().to_numpy()
+    rows = absent.any(axis=1)
     if not rows.any():
         return frame
-    where = ", ".join(f"{name} {bad.sum()}" for name, bad in absent.items() if bad.any())
+    counts = zip(columns, absent.sum(axis=0), strict=True)
+    where = ", ".join(f"{name} {count}" for name, count in counts if count)
     found = f"{int(rows.sum())} of {len(frame)} rows have missing values (by column: {where})"
     if missing == "raise":
         raise DataError(f"{found}: fill them in, or drop these rows with missing='drop'.")

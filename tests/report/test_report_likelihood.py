@@ -222,3 +222,9 @@ def test_tables_are_written_beside_the_report_and_stale_ones_removed(tmp_path, c
     write_document(replace(document, tables={}), cbpp.comparison, tmp_path)
     assert not (tmp_path / "ranking.csv").exists()
     assert (tmp_path / "comparison.csv").exists()
+
+
+def test_effects_that_are_all_zero_are_said_and_not_drawn():
+    blocks = groups(material_of(flat()))
+    assert any("estimated as zero" in said(b.text) for b in blocks if isinstance(b, Paragraph))
+    assert not any(isinstance(b, Picture | Table) for b in blocks)

@@ -43,6 +43,9 @@ def _one(material: Material, sources: list[tuple[str, Fit]], group, column: str)
     effects = [_effects(material, label, fit, group.group, column) for label, fit in sources]
     axis = scale_of(material.model).axis
     name = group.group if column == "Intercept" else f"{group.group} ({column})"
+    if not any(np.any(e.estimate) for e in effects):  # nothing to draw or to rank
+        text = f"The SD of {name} is estimated as zero, and so is the effect of every level."
+        return [Paragraph(text)]
     picture = Picture(
         f"effects-{group.group}-{column}",
         caterpillar(list(group.levels), effects, f"effect of {name}, {axis}"),
