@@ -164,6 +164,11 @@ class Variance:
         kinds = np.array(mine, dtype="U10")
         return self.estimate[kinds == "sd"], self.estimate[kinds == "corr"]
 
+    @property
+    def residual(self) -> np.ndarray:
+        """Parameters of the residual correlation."""
+        return self.estimate[np.array([c.is_residual for c in self.components], bool)]
+
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Wald limits: log scale for SDs and rates, Fisher's z for correlations, logit for shares.
 

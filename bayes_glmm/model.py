@@ -126,6 +126,11 @@ class GLMM:
         )
         return twin
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear mixed model: gaussian responses with identity link."""
+        return self.family.name == "gaussian" and self.link.name == "identity"
+
     def with_priors(self, priors: Priors | None = None, **changes) -> "GLMM":
         """Return the same model under other priors, sharing the design.
 

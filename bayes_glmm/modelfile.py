@@ -85,15 +85,21 @@ def _read_method(entry: Any, info: ValidationInfo) -> Method:
     if name not in SHORTHAND:
         raise ValueError(f"{name!r} is not a method: {choose(str(name), SHORTHAND)}")
     standard = SHORTHAND[name]
-    allowed = [field.name for field in fields(standard)]
-    for key in options:
-        if key not in allowed:
-            what = choose(key, allowed) if allowed else "it has none."
-            raise ValueError(f"{key!r} is not an option of {name!r}: {what}")
+    allowed = _checked_options(name, standard, options)
     given = {key: getattr(standard, key) for key in allowed}
     if "seed" in allowed:
         given["seed"] = info.data.get("seed", 1)
     return type(standard)(**given | options)
+
+
+def _checked_options(name: str, owner: Any, options: Iterable[str]) -> list[str]:
+    """Return the options that a dataclass has; refuse others."""
+    allowed = [field.name for field in fields(owner)]
+    for key in options:
+        if key not in allowed:
+            what = choose(key, allowed) if allowed else "it has none."
+            raise ValueError(f"{key!r} is not an option of {name!r}: {what}")
+    return allowed
 
 
 def _read_residual(table: Any) -> ResidualCorrelation | None:
@@ -106,10 +112,7 @@ def _read_residual(table: Any) -> ResidualCorrelation | None:
     name = options.pop("kind")
     if name not in KINDS:
         raise ValueError(f"{name!r} is not a residual correlation: {choose(str(name), KINDS)}")
-    allowed = [field.name for field in fields(KINDS[name])]
-    for key in options:
-        if key not in allowed:
-            raise ValueError(f"{key!r} is not an option of {name!r}: {choose(key, allowed)}")
+    _checked_options(name, KINDS[name], options)
     for field in fields(KINDS[name]):
         if field.name not in options and field.default is MISSING:
             raise ValueError(f"{name!r} needs {field.name} = the name of a column.")

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from .fit import Fit
+from .frequentist.lmm_search import rows_of
 from .methods import NotServedError
-from .numerics.correlated_rows import CorrelatedRows, simulate_rows
+from .numerics.correlated_rows import simulate_rows
 
 SCALES = ("response", "link")
 EFFECTS = ("conditional", "zero")
@@ -220,13 +221,11 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
 
 def _correlated_noise(fit: Fit) -> Callable[[np.random.Generator], np.ndarray] | None:
     """Give a source of standard residuals in the user's order; None where they are independent."""
-    components = () if fit.variance is None else fit.variance.components
-    where = [i for i, c in enumerate(components) if c.is_residual]
     repeated = fit.model.repeated
-    if repeated is None or fit.variance is None or not where:
+    if repeated is None or fit.variance is None or not fit.variance.residual.size:
         return None
-    values, correlation = fit.variance.estimate[where], repeated.correlation
-    rows = CorrelatedRows(repeated.cluster, repeated.time, correlation.alike, correlation.geometry)
+    values, correlation = fit.variance.residual, repeated.correlation
+    rows = rows_of(repeated)
     roots = rows.whiten(lambda time: correlation.correlation(values, time)).roots
     design = fit.model.design
     return lambda rng: design.to_user(simulate_rows(rows, roots, rng.standard_normal(design.n)))

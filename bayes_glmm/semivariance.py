@@ -17,6 +17,7 @@ import pandas as pd
 from .choices import choose
 from .fit import Fit, Variance
 from .methods import NotServedError
+from .population.rows import covariances
 
 FEW_LAGS = 60  # distinct lags up to which each is a row of its own
 BINS = 20  # of about equally many pairs where there are more
@@ -75,7 +76,7 @@ def variogram(
         For absent columns, or subjects of one row each.
     """
     model = fit.model
-    if (model.family.name, model.link.name) != ("gaussian", "identity"):
+    if not model.is_linear:
         raise NotServedError(
             f"variogram() got family={model.family.name!r} with link={model.link.name!r}, whose "
             "rows differ in variance: it serves gaussian models with identity link."
@@ -182,8 +183,8 @@ def _implied(
     kinds = np.array([c.kind for c in estimated.components])
     residual = float(estimated.estimate[kinds == "dispersion"][0]) ** 2
     found, variance = residual * (1.0 - _correlations(model, estimated, j, k)), residual
-    for block in design.groups:
-        D = _covariance(estimated, block)
+    effects = estimated.estimate[np.isin(kinds, ["sd", "corr"])]
+    for block, (D,) in zip(design.groups, covariances(design.groups, effects[None]), strict=True):
         own = np.einsum("ia,ab,ib->i", block.Z, D, block.Z)
         shared = np.einsum("ia,ab,ib->i", block.Z[j], D, block.Z[k])
         same = block.index[j] == block.index[k]
@@ -192,24 +193,13 @@ def _implied(
     return found, float(variance)
 
 
-def _covariance(estimated: Variance, block) -> np.ndarray:
-    """Covariance matrix of the effects of one level."""
-    sd, corr = estimated.of(block.group)
-    R = np.eye(block.q)
-    for (row, column), value in zip(block.pairs, corr, strict=True):
-        R[row, column] = R[column, row] = value
-    return sd[:, None] * R * sd
-
-
 def _correlations(model, estimated: Variance, j: np.ndarray, k: np.ndarray) -> np.ndarray:
     """Residual correlation of each pair of rows."""
     repeated = model.repeated
     if repeated is None:
         return np.zeros(len(j))
-    pairs = zip(estimated.components, estimated.estimate, strict=True)
-    alpha = np.array([value for component, value in pairs if component.is_residual])
     cluster, time = (model.design.to_user(a) for a in (repeated.cluster, repeated.time))
     times, number = np.unique(np.sort([time[j], time[k]], axis=0), axis=1, return_inverse=True)
     kind = repeated.correlation
-    each = [kind.correlation(alpha, kind.geometry(pair))[0, 1] for pair in times.T]
+    each = [kind.correlation(estimated.residual, kind.geometry(pair))[0, 1] for pair in times.T]
     return np.where(cluster[j] == cluster[k], np.array(each)[number], 0.0)

@@ -21,7 +21,7 @@ STILL_ENOUGH = 2.0 * SPREAD
 
 def first_nodes(model) -> int:
     """Nodes the search for the mode starts with; one where the integrand is gaussian."""
-    if model.family.name == "gaussian" and model.link.name == "identity":
+    if model.is_linear:
         return 1
     return LADDER[by_size(factors_of(model))[0].q][0]
 

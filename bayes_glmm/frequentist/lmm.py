@@ -18,6 +18,7 @@ from .clustering import is_nested
 from .lmm_errors import VarianceErrors, satterthwaite, variance_errors
 from .lmm_search import LinearMaximum, LinearSearch
 from .notes import few_levels, on_the_boundary
+from .working_variance import joint_covariance
 
 FEW_COLUMNS = 300  # in the dense part: below, BLAS threads cost more than they save
 LARGEST = 12_000  # effects beside the largest factor's: a dense matrix of about a gigabyte
@@ -36,11 +37,6 @@ def fit(model, method: REML) -> Fit:
         If a variance cannot be told from the residual's, or the residual is zero.
     """
     return fit_linear(model, method, reml=True)
-
-
-def serves(model) -> bool:
-    """Tell whether a model is linear: gaussian responses with identity link."""
-    return model.family.name == "gaussian" and model.link.name == "identity"
 
 
 def fit_linear(model, method: ML | REML, reml: bool) -> Fit:
@@ -118,7 +114,7 @@ def refuse_not_linear(model, method) -> None:
     NotServedError
         Naming what serves.
     """
-    if not serves(model):
+    if not model.is_linear:
         raise NotServedError(
             f"{method.label} serves family='gaussian' with link='identity' and got "
             f"family={model.family.name!r} with link={model.link.name!r}: use ML() or PQL()."
@@ -163,7 +159,7 @@ def assemble(model, search, maximum: LinearMaximum, errors: VarianceErrors, sigm
             group: GroupEffects(b, sd)
             for group, b, sd in zip(groups, state.effects, sds, strict=True)
         },
-        "joint_cov": joined(vcov, joint),
+        "joint_cov": joint_covariance(vcov, joint),
         "df": satterthwaite(np.eye(len(vcov)), vcov, errors.vcov_slopes, errors.covariance)
         if reml
         else None,
@@ -216,16 +212,6 @@ def variance_of(model, maximum, estimate, jacobian, covariance) -> tuple[Varianc
     return Variance(components, estimate, np.where(lost, np.nan, errors)), working
 
 
-def joined(vcov: np.ndarray, of_variance: np.ndarray) -> np.ndarray:
-    """Put the two on one diagonal; their information is zero in expectation between them."""
-    p = len(vcov)
-    whole = np.zeros((p + len(of_variance), p + len(of_variance)))
-    whole[:p, :p], whole[p:, p:] = vcov, of_variance
-    lost = np.isnan(np.diag(whole))
-    whole[lost] = whole[:, lost] = np.nan
-    return whole
-
-
 def details(model, search, maximum, errors: VarianceErrors, sigma2: float, covariance) -> dict:
     """Collect what only a linear mixed model has.
 
@@ -266,7 +252,7 @@ def general_parameters(search, maximum: LinearMaximum, sigma2: float, covariance
     return {
         "nodes": 1,
         "theta": np.append(theta, np.log(sigma)),
-        "covariance": joined(sigma2 * maximum.state.beta_covariance, own),
+        "covariance": joint_covariance(sigma2 * maximum.state.beta_covariance, own),
     }
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..fit import Fit
+from ..numerics.newton import inverse_information
 from .lmm_search import LinearMaximum, LinearSearch
 
-FLAT = 1e-6  # least eigenvalue of a scaled information that differences can tell from zero
 STEP = 1e-4  # of a difference, relative
 
 
@@ -78,7 +78,7 @@ def variance_errors(search: LinearSearch, maximum: LinearMaximum, sigma2: float)
     half[-1, :-1] = half[:-1, -1]
     half[-1, -1] = nu / 2
     half[:-1, :-1] = (half[:-1, :-1] + half[:-1, :-1].T) / 2
-    covariance, proper = inverse(half)
+    covariance, proper = inverse_information(half)
     vcov_slopes.append(sigma2 * maximum.state.beta_covariance)
     effect_slopes.append([np.zeros_like(b) for b in maximum.state.effects])
     by_factor = [np.array([s[k] for s in effect_slopes]) for k in range(len(effect_slopes[-1]))]
@@ -91,16 +91,6 @@ def _at(search: LinearSearch, x, positions, sigma2: float, nu: int):
     gradient = (state.gradient(search.reml, sigma2) * search.slope(x))[positions]
     by_log = nu - state.solution.rss / sigma2
     return [np.append(gradient, by_log)], [state.beta_covariance], list(state.effects)
-
-
-def inverse(information: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Invert, or give NaN where the matrix is not positive definite."""
-    size = np.sqrt(np.abs(np.diag(information)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        relative = information / np.outer(size, size)
-    if np.isfinite(relative).all() and np.linalg.eigvalsh(relative)[0] > FLAT:
-        return np.linalg.inv(information), True
-    return np.full_like(information, np.nan), False
 
 
 def satterthwaite(

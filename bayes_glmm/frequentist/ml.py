@@ -19,7 +19,7 @@ from ..methods import ML, NotServedError
 from ..numerics.groups import by_size, is_nested
 from ..numerics.marginal import dimensions, nodes_allowed
 from .likelihood import Likelihood, Maximum, factors_of
-from .lmm import LARGEST, effects_beside, fit_linear, serves
+from .lmm import LARGEST, effects_beside, fit_linear
 from .notes import notes_on
 
 # nodes per effect tried by "auto", by dimensions (effects of one level of each factor
@@ -89,7 +89,7 @@ def is_linear(model, method: ML) -> bool:
     """Tell whether the exact likelihood of a linear mixed model serves, and is wanted."""
     if model.residual is not None:
         return True
-    return serves(model) and method.nodes in ("auto", 1) and effects_beside(model) <= LARGEST
+    return model.is_linear and method.nodes in ("auto", 1) and effects_beside(model) <= LARGEST
 
 
 def several(model) -> str:
@@ -112,7 +112,7 @@ def quadrature_serves(model) -> bool:
 
 def ladder(model) -> tuple[int, ...]:
     """Nodes per effect that "auto" may try; empty where only one node is served."""
-    if not quadrature_serves(model) or serves(model):
+    if not quadrature_serves(model) or model.is_linear:
         return ()
     effects = dimensions(factors_of(model))
     rows = len(model.design.y)
@@ -188,7 +188,7 @@ def unsettled(model, rungs: tuple[int, ...], changes: np.ndarray) -> Message:
 
 def laplace_note(model, method: ML) -> list[Message]:
     """Say that "auto" came down to one node, where that is an approximation."""
-    if method.nodes != "auto" or serves(model):
+    if method.nodes != "auto" or model.is_linear:
         return []
     reason = f"the model has {several(model)}"
     if quadrature_serves(model):
@@ -208,7 +208,7 @@ def node_table(model, likelihood: Likelihood, tried: list[tuple[int, Maximum]]) 
 
 def loglik_kind(model, nodes: int) -> str:
     """How the log-likelihood was computed."""
-    if serves(model):
+    if model.is_linear:
         return "exact"
     return "Laplace" if nodes == 1 else f"adaptive quadrature, {nodes} nodes"
 

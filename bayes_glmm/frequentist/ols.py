@@ -13,6 +13,7 @@ from .clustering import cluster_code
 from .gee.covariance import covariance
 from .gee.problem import Equations
 from .lmm import refuse_not_linear
+from .working_variance import joint_covariance
 
 SANDWICHES = ("robust", "kauermann-carroll", "mancl-derouen")
 
@@ -49,7 +50,7 @@ def fit(model, method: OLS) -> Fit:
         beta=state.beta,
         vcovs=vcovs,
         variance=Variance((Component("dispersion"),), np.sqrt([variance]), np.array([error])),
-        joint_cov=block(vcovs[next(iter(vcovs))], 0.5 / (d.n - d.p)),
+        joint_cov=joint_covariance(next(iter(vcovs.values())), np.array([[0.5 / (d.n - d.p)]])),
         loglik=-0.5 * state.criterion(reml=False),
         loglik_kind="exact",
         npar=d.p + 1,
@@ -59,13 +60,6 @@ def fit(model, method: OLS) -> Fit:
         seconds=Seconds(run=perf_counter() - begin),
         details={"clusters": clusters},
     )
-
-
-def block(vcov: np.ndarray, of_log_sd: float) -> np.ndarray:
-    """Put the variance of the log residual SD under the covariance of the coefficients."""
-    whole = np.zeros((len(vcov) + 1, len(vcov) + 1))
-    whole[:-1, :-1], whole[-1, -1] = vcov, of_log_sd
-    return whole
 
 
 def clusters_of(model, method: OLS) -> np.ndarray | None:

@@ -112,7 +112,7 @@ def has_means(fit: Fit) -> bool:
 
 
 def _is_normal(fit: Fit) -> bool:
-    return fit.model.family.name == "gaussian" and fit.model.link.name == "identity"
+    return fit.model.is_linear
 
 
 def _stored(fit: Fit, kind: str) -> list[GroupEffects]:

@@ -3,10 +3,8 @@
 import numpy as np
 
 from ..fit import Variance, components_of
-from ..numerics.newton import difference_hessian
+from ..numerics.newton import difference_hessian, inverse_information
 from .working_model import WorkingFit
-
-FLAT = 1e-6  # least eigenvalue of a scaled information that differences can tell from zero
 
 
 def variance_of(model, working: WorkingFit) -> tuple[Variance, np.ndarray]:
@@ -73,13 +71,8 @@ def information_inverse(working: WorkingFit, phi: float) -> np.ndarray:
     x = np.r_[working.theta, np.log(phi)][kept]
     scale = np.r_[working.products.equations.theta_scale(), 1.0][kept]
     information = difference_hessian(objective, x, scale) / 2
-    size = np.sqrt(np.abs(np.diag(information)))
     covariance = np.zeros((m + free, m + free))
-    covariance[np.ix_(kept, kept)] = np.nan
-    with np.errstate(invalid="ignore"):
-        relative = information / np.outer(size, size)
-    if np.isfinite(relative).all() and np.linalg.eigvalsh(relative)[:1].min(initial=1) > FLAT:
-        covariance[np.ix_(kept, kept)] = np.linalg.inv(information)
+    covariance[np.ix_(kept, kept)] = inverse_information(information)[0]
     return covariance
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
+FLAT = 1e-6  # least eigenvalue of a scaled information that differences can tell from zero
+
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
@@ -110,3 +112,13 @@ def difference_hessian(objective: Objective, x: np.ndarray, scale: np.ndarray) -
     ]
     hessian = np.array(rows).reshape(len(x), len(x))
     return (hessian + hessian.T) / 2
+
+
+def inverse_information(information: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Invert an information found by differences; NaN and False where not positive definite."""
+    size = np.sqrt(np.abs(np.diag(information)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = information / np.outer(size, size)
+    if np.isfinite(relative).all() and np.linalg.eigvalsh(relative)[:1].min(initial=1) > FLAT:
+        return np.linalg.inv(information), True
+    return np.full_like(information, np.nan), False

@@ -41,7 +41,7 @@ def plot_residuals(fit: Fit) -> Figure:
 def standardised(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
     """Fitted values with group effects at their predictions, and residuals in SDs, ``(n,)``."""
     model = fit.model
-    if (model.family.name, model.link.name) != ("gaussian", "identity"):
+    if not model.is_linear:
         raise NotServedError(
             f"plot_residuals() got family={model.family.name!r} with link={model.link.name!r}: it "
             "serves gaussian models with identity link."

@@ -19,7 +19,7 @@ WORTH_SAYING = 1.2  # ratio of standard errors
 def residuals(material: Material) -> list[Block]:
     """Say how residuals are correlated, and draw them; nothing for other families."""
     m = material.model
-    if (m.family.name, m.link.name) != ("gaussian", "identity") or material.reference is None:
+    if not m.is_linear or material.reference is None:
         return []
     label, fit = material.reference
     blocks = attempt("standard errors", lambda: _claims(material, label, fit))
