@@ -20,7 +20,8 @@ from .lmm_search import LinearMaximum, LinearSearch
 from .notes import few_levels, on_the_boundary
 from .working_variance import joint_covariance
 
-FEW_COLUMNS = 300  # in the dense part: below, BLAS threads cost more than they save
+# in the dense part: below, BLAS threads save little, and cost much where cores are shared
+FEW_COLUMNS = 2000
 LARGEST = 12_000  # effects beside the largest factor's: a dense matrix of about a gigabyte
 EXACT = 1e-22  # residual sum of squares, relative to the response's, that is none
 

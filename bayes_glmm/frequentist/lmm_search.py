@@ -9,6 +9,7 @@ effect and a nugget can stand for each other), so that several starts are taken.
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from ..numerics.correlated_rows import CorrelatedRows
 from ..numerics.linear_mixed import LinearMixed, LinearState, ResidualStructure
 from ..numerics.newton import Minimum, descent, minimise
 
-RATIOS = (1.0,)  # SDs of effects on the linear predictor over the residual's: where to start
-RATIOS_CORRELATED = (0.2, 1.0)  # with residual correlation
+# SDs of effects on the linear predictor over the residual's: where to start with correlation
+RATIOS = (0.2, 1.0)
 STARTS = 3  # searches with residual correlation: from the best of the starts
 ZERO_GAIN = 2e-7  # of twice the log-likelihood, given up by setting a variance to zero
 SMALL = 0.05  # an SD is tried at zero where it is smaller, relative to the residual's
@@ -81,6 +82,7 @@ class LinearSearch:
         parameters = repeated.parameters if repeated else ()
         self.scales = [WORKING_SCALES[SCALE_OF[p.kind]] for p in parameters]
         self.evaluations = 0
+        self._last: tuple[np.ndarray, Any] = (np.array([np.nan]), None)
 
     @classmethod
     def of(cls, model, reml: bool) -> "LinearSearch":
@@ -101,8 +103,11 @@ class LinearSearch:
 
     def state(self, x: np.ndarray) -> LinearState:
         """Solve the model at ``x``; LinAlgError where ``R`` is not positive definite."""
-        self.evaluations += 1
-        return self.problem.at(x[: self.problem.n_theta], self.alpha(x))
+        if not np.array_equal(x, self._last[0]):  # a search ends where it looked last
+            self.evaluations += 1
+            found = self.problem.at(x[: self.problem.n_theta], self.alpha(x))
+            self._last = (x.copy(), found)
+        return self._last[1]
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Profiled criterion and gradient; infinite where ``R`` is not positive definite.
@@ -160,10 +165,10 @@ class LinearSearch:
     def starts(self) -> list[np.ndarray]:
         """Points to search from, the best first."""
         if self.repeated is None:
-            return [ratio * self.unit for ratio in RATIOS]
+            return [self.problem.likely_theta()]
         correlation, r = self.repeated.correlation, self.repeated
         alphas = correlation.starts(r.gap, np.arange(float(len(r.labels))))
-        ratios = RATIOS_CORRELATED if self.problem.n_theta else (1.0,)
+        ratios = RATIOS if self.problem.n_theta else (1.0,)
         points = []
         for ratio, alpha in product(ratios, alphas):
             working = [float(s.working(a)) for s, a in zip(self.scales, alpha, strict=True)]

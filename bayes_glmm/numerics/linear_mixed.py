@@ -27,7 +27,10 @@ from .correlated_rows import CorrelatedRows, Whitening
 from .level_blocks import as_dense, consecutive, triangular
 from .mixed_model_equations import MixedModelEquations
 from .mixed_model_solution import Solution
+from .moments import moment_variances
 from .standardise import standardise
+
+FARTHEST = 10.0  # times the usual size of an effect, above or below: a guess is not farther
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +102,23 @@ class LinearMixed:
     def degrees_of_freedom(self, reml: bool) -> int:
         """``n - p`` for REML, n for ML."""
         return self.n - self.p if reml else self.n
+
+    def likely_theta(self) -> np.ndarray:
+        """Guess ``theta`` from moments, kept within a factor of ten of effects of usual size.
+
+        Never zero, where the criterion is flat for reasons of symmetry.
+        """
+        if self.equations is None:
+            return np.zeros(0)
+        usual = self.equations.unit_theta()
+        *variances, left = moment_variances(self.y, self.standard.columns, self.effects)
+        if not left > 0:
+            return usual
+        sd = np.sqrt(np.maximum(np.array(variances) / left, 0.0))
+        cuts = np.cumsum([f.q for f in self.factors])[:-1]
+        by_factor = zip(self.factors, np.split(sd, cuts), strict=True)
+        theta = np.concatenate([np.diag(part)[f.entries] for f, part in by_factor])
+        return np.clip(theta, usual / FARTHEST, usual * FARTHEST)
 
     def at(self, theta: np.ndarray, alpha: np.ndarray) -> "LinearState":
         """Solve the model at its variance parameters.

@@ -31,7 +31,7 @@ import numpy as np
 from scipy import sparse
 
 from .covariance import Covariance
-from .level_blocks import consecutive, indicator
+from .level_blocks import consecutive, indicator, product
 from .mixed_model_solution import Solution, SparseSolution
 from .sparse_root import Sparsity
 
@@ -175,7 +175,7 @@ class MixedModelEquations:
         for k, part in self.rest:
             L = lower[k].T if transpose else lower[k]
             shaped = rows[part].reshape(self.effects[k].n_levels, len(L), -1)
-            out[part] = (L @ shaped).reshape(rows[part].shape)
+            out[part] = product(L, shaped).reshape(rows[part].shape)
         return out
 
 

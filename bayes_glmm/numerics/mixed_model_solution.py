@@ -3,7 +3,8 @@
 Formulas and notation are those of ``mixed_model_equations``.
 """
 
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -11,7 +12,9 @@ from scipy import sparse
 from .level_blocks import (
     as_dense,
     cholesky_blocks,
+    inner,
     inner_by_level,
+    inverse_of,
     multiply_blocks,
     product,
     solve_blocks,
@@ -74,8 +77,9 @@ class Solution:
             self.log_det_beta = 2 * np.log(np.diag(self.root)).sum()
             return
         C = np.empty((r + p, r + p))
-        half = e.multiply_rest(self.lower, self.S_rest, transpose=True)
-        C[:r, :r] = e.multiply_rest(self.lower, half.T, transpose=True) + np.eye(r)
+        self.loaded = e.multiply_rest(self.lower, self.S_rest, transpose=True).T  # S Lambda
+        C[:r, :r] = e.multiply_rest(self.lower, self.loaded, transpose=True)
+        C[:r, :r].flat[:: r + 1] += 1.0
         C[:r, r:] = e.multiply_rest(self.lower, self.S_mixed[:, :p], transpose=True)
         C[r:, :r] = C[:r, r:].T
         C[r:, r:] = self.S[:p, :p]
@@ -124,34 +128,97 @@ class Solution:
         inverse = triangular(self.root[r:, r:], np.eye(len(self.root) - r))
         return inverse.T @ inverse
 
-    def forms(self, reml: bool) -> list[np.ndarray]:
-        """``Z_l'QZ_l Lambda`` by level, ``(levels, q, q)`` per factor; Q is P or ``V^{-1}``."""
+    @cached_property
+    def inverse(self) -> Any:
+        """``C^{-1}`` of the spherical effects of the other factors, beta apart: ``(r, r)``."""
+        r = self.products.equations.n_rest
+        return inverse_of(self.root[:r, :r])
+
+    @cached_property
+    def fixed_columns(self) -> np.ndarray:
+        """``F = C^{-1} Lambda'Z_r'V_1^{-1}X``, shape ``(r, p)``."""
+        r = self.products.equations.n_rest
+        return triangular(self.root[:r, :r], self.root[r:, :r].T, transpose=True)
+
+    def _load(self, rows: np.ndarray) -> Any:
+        """Multiply rows (r, …) by the ``Lambda`` of the other factors."""
+        return self.products.equations.multiply_rest(self.lower, rows)
+
+    @cached_property
+    def _turned(self) -> Any:
+        """``Lambda C^{-1} Lambda'`` of the other factors, ``(r, r)``."""
+        return self._load(self._load(self.inverse).T)
+
+    @cached_property
+    def _meeting(self) -> Any:
+        """``Z_1'V_1^{-1}Z_r``, shape ``(G q, r)``, sparse where the coupling is."""
+        return self.products.coupling - multiply_blocks(self.TA.transpose(0, 2, 1), self.T_rest)
+
+    def _without_rest(self, reml: bool) -> np.ndarray:
+        """``Z_l'QZ_l`` of the largest factor, ``(G, q, q)``, but for what the others take."""
         c, e = self.products, self.products.equations
-        r = e.n_rest
-        m = r + e.p if reml else r
         back = self.TA.transpose(0, 2, 1)
-        if not m:
-            return [(c.A - product(back, self.TA)) @ self.lower[e.largest]]
-        root = triangular(self.root[:m, :m], np.eye(m))
-        inverse = root.T @ root
-        # Z_1'V_1^{-1} [Z_r, X] and its coefficients in the inverse, Lambda_r put in
-        rest = c.coupling - multiply_blocks(back, self.T_rest)
-        columns = (c.B - product(back, self.TB))[:, :, : m - r].reshape(c.coupling.shape[0], m - r)
-        loaded = e.multiply_rest(self.lower, inverse[:r])
-        turned = e.multiply_rest(self.lower, loaded[:, :r].T).T
+        form = c.A - product(back, self.TA)
+        if not (reml and e.p):
+            return form
         q = e.factors[e.largest].q
-        used = inner_by_level(rest @ turned + columns @ loaded[:, r:].T, rest, q)
-        used += inner_by_level(rest @ loaded[:, r:] + columns @ inverse[r:, r:], columns, q)
-        first = (c.A - product(back, self.TA) - used) @ self.lower[e.largest]
-        whole = np.hstack([self.S_rest, self.S_mixed[:, : m - r]])
-        solved = np.vstack([loaded, inverse[r:]])
+        columns = (c.B - product(back, self.TB))[:, :, : e.p].reshape(len(c.A) * q, e.p)
+        if e.n_rest:
+            columns = columns - self._meeting @ self._load(self.fixed_columns)  # Z_1'V^{-1}X
+        return form - inner_by_level(columns @ self.beta_covariance(), columns, q)
 
-        def by_level(k, part):
-            q = e.factors[k].q
-            rows, right = whole[part].reshape(-1, q, m), solved[:, part].T.reshape(-1, q, m)
-            return rows @ right.transpose(0, 2, 1)
+    @cached_property
+    def _taken_by_rest(self) -> np.ndarray:
+        """What the other factors take of ``Z_l'V_1^{-1}Z_l``, by level: ``(G, q, q)``."""
+        q = self.products.equations.factors[self.products.equations.largest].q
+        return inner_by_level(self._meeting @ self._turned, self._meeting, q)
 
-        return self._by_factor(first, by_level)
+    def _total_taken(self) -> np.ndarray:
+        """Sum the same over the levels, ``(q, q)``, from the levels' meetings in pairs alone."""
+        q = self.products.equations.factors[self.products.equations.largest].q
+        total = np.empty((q, q))
+        for a in range(q):
+            for b in range(a + 1):
+                pairs = self._meeting[a::q].T @ self._meeting[b::q]
+                total[a, b] = total[b, a] = inner(pairs, self._turned)
+        return total
+
+    def _rest_form(self, k: int, part: slice, reml: bool) -> np.ndarray:
+        """``Z_l'QZ_l Lambda`` of one of the other factors, ``(levels, q, q)``.
+
+        ``Z_r'V^{-1}Z_r Lambda = S Lambda C^{-1}`` and ``Lambda'Z_r'V^{-1}X = F``.
+        """
+        q = self.products.equations.factors[k].q
+        form = inner_by_level(self.loaded[part], self.inverse[part], q)
+        if not reml:
+            return form
+        F = self.fixed_columns
+        mixed = self.S_mixed[part, : F.shape[1]] - self.loaded[part] @ F
+        return form - inner_by_level(mixed @ self.beta_covariance(), F[part], q)
+
+    def forms(self, reml: bool) -> list[np.ndarray]:
+        """``Z_l'QZ_l Lambda`` by level, ``(levels, q, q)`` per factor; Q is P or ``V^{-1}``.
+
+        REML takes ``Z'V^{-1}X M^{-1} X'V^{-1}Z Lambda`` from what ML has.
+        """
+        e = self.products.equations
+        first = self._without_rest(reml)
+        if e.n_rest:
+            first = first - self._taken_by_rest
+        return self._by_factor(
+            first @ self.lower[e.largest], lambda k, part: self._rest_form(k, part, reml)
+        )
+
+    def form_sums(self, reml: bool) -> list[np.ndarray]:
+        """Give the sums of ``forms`` over the levels, ``(q, q)`` per factor, which cost less."""
+        e = self.products.equations
+        first = self._without_rest(reml).sum(axis=0)
+        if e.n_rest:
+            first = first - self._total_taken()
+        return self._by_factor(
+            first @ self.lower[e.largest],
+            lambda k, part: self._rest_form(k, part, reml).sum(axis=0),
+        )
 
     def prediction_covariance(self) -> list[np.ndarray]:
         r"""Var(b - b^) by level, beta estimated: ``(levels, q, q)`` per factor, at phi = 1.
@@ -176,9 +243,9 @@ class Solution:
         phi = self.rss / self.degrees_of_freedom(reml) if phi is None else phi
         parts = []
         for factor, L, k, form in zip(
-            e.factors, self.lower, self.scores, self.forms(reml), strict=True
+            e.factors, self.lower, self.scores, self.form_sums(reml), strict=True
         ):
-            parts.append(factor.gradient(2 * (form.sum(axis=0) - k.T @ k @ L / phi)))
+            parts.append(factor.gradient(2 * (form - k.T @ k @ L / phi)))
         return np.concatenate(parts)
 
     def degrees_of_freedom(self, reml: bool) -> int:
@@ -203,7 +270,8 @@ class SparseSolution(Solution):
         e = self.products.equations
         assert e.sparsity is not None
         self.Lambda = e.block_lambda(self.lower)
-        self.C = SparseRoot(e.sparsity, self.Lambda.T @ self.S_rest @ self.Lambda)
+        self.loaded = self.S_rest @ self.Lambda
+        self.C = SparseRoot(e.sparsity, self.Lambda.T @ self.loaded)
         K = self.Lambda.T @ self.S_mixed
         self.F = self.C.solve(K)
         self.M = self.S - K.T @ self.F
@@ -223,29 +291,16 @@ class SparseSolution(Solution):
         inverse = triangular(self.root, np.eye(len(self.root)))
         return inverse.T @ inverse
 
-    def forms(self, reml: bool) -> list[np.ndarray]:
-        """``Z_l'QZ_l Lambda`` by level, ``(levels, q, q)`` per factor; Q is P or ``V^{-1}``.
+    def _load(self, rows: Any) -> Any:
+        """Multiply rows (r, …) by the ``Lambda`` of the other factors."""
+        return self.Lambda @ rows
 
-        ``Z_r'V^{-1}Z_r Lambda = S Lambda C^{-1}``; REML takes from that, and from the largest
-        factor's, ``Z'V^{-1}X M^{-1} X'V^{-1}Z Lambda``.
-        """
-        c, e = self.products, self.products.equations
-        back = self.TA.transpose(0, 2, 1)
-        q = e.factors[e.largest].q
-        rest = c.coupling - multiply_blocks(back, self.T_rest)  # Z_1'V_1^{-1}Z_r
-        turned = self.Lambda @ self.C.inverse @ self.Lambda.T
-        first = c.A - product(back, self.TA) - inner_by_level(rest @ turned, rest, q)
-        solved = self.S_rest @ self.Lambda
-        if reml:
-            border, F = self.beta_covariance(), self.F[:, :-1]
-            columns = (c.B - product(back, self.TB))[:, :, :-1].reshape(len(c.A) * q, e.p)
-            columns = columns - rest @ (self.Lambda @ F)  # Z_1'V^{-1}X
-            first = first - inner_by_level(columns @ border, columns, q)
-            mixed = (self.S_mixed[:, :-1] - solved @ F) @ border  # Lambda'Z_r'V^{-1}X is F
+    @cached_property
+    def inverse(self) -> Any:
+        """Entries of ``C^{-1}`` at the pattern of its factor, sparse ``(r, r)``."""
+        return self.C.inverse
 
-        def by_level(k, part):
-            q = e.factors[k].q
-            form = inner_by_level(solved[part], self.C.inverse[part], q)
-            return form - inner_by_level(mixed[part], F[part], q) if reml else form
-
-        return self._by_factor(first @ self.lower[e.largest], by_level)
+    @cached_property
+    def fixed_columns(self) -> np.ndarray:
+        """``F = C^{-1} Lambda'Z_r'V_1^{-1}X``, shape ``(r, p)``."""
+        return self.F[:, :-1]

@@ -103,6 +103,14 @@ def test_criterion_and_gradient(problem, reml, small, monkeypatch):
 
 
 @pytest.mark.parametrize("reml", [True, False])
+def test_sums_of_forms_over_levels(problem, reml):
+    found = solve(problem, problem.theta)
+    for form, total in zip(found.forms(reml), found.form_sums(reml), strict=True):
+        # the same terms in another order
+        np.testing.assert_allclose(total, form.sum(axis=0), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("reml", [True, False])
 def test_profiled_scale_is_where_its_derivative_vanishes(problem, reml):
     solution = solve(problem, problem.theta)
     phi = solution.rss / (N - P if reml else N)
