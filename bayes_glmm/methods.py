@@ -276,9 +276,9 @@ class GEE(Method):
         For binary responses also "log-odds": association by odds ratios of pairs, one for all
         (Lipsitz, Laird & Harrington 1991; Liang, Zeger & Qaqish 1992), or "log-odds-lag": one
         for each lag below ``m``, and one for all others.
-        "random-effects": the coefficients of the mixed model, conditional on its one random
-        effect, from the marginal means and covariances that it implies (Zeger, Liang & Albert
-        1988).
+        "random-effects": the coefficients of the mixed model, conditional on its random effects
+        (slopes and nested factors too), from the marginal means and covariances that they imply
+        (Zeger, Liang & Albert 1988).
     association
         How alpha is estimated. Correlations: "moment" (Liang & Zeger) or "equation" (over all
         pairs, as geepack does). Log odds ratios: "moment" (products of pairs) or "alternating"
@@ -286,7 +286,7 @@ class GEE(Method):
         Diggle 1993).
     scale
         Divisor of the Pearson statistic: "n-p", "n", or a fixed scale. With odds ratios or
-        a random effect the variance is known and the scale is 1.
+        random effects the variance is known and the scale is 1.
     dispersion
         Given value where it is no factor of the variance: theta of the negative binomial (as in
         ``MASS::negative.binomial(theta)``), a + b of the beta-binomial. It is taken as known.
@@ -373,7 +373,7 @@ class GEE(Method):
 
     @property
     def serves_relatives(self) -> bool:
-        """A working correlation may be wrong; moments implied by a random effect may not."""
+        """A working correlation may be wrong; moments implied by random effects may not."""
         return not (isinstance(self.corr, str) and self.corr == "random-effects")
 
     @property

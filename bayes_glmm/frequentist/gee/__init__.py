@@ -8,7 +8,7 @@ With marginal mean :math:`\mu`, variance :math:`\phi A` and working correlation
 
 ``solve`` alternates steps for beta with estimates of alpha; what alpha is, and what it makes of
 the covariance of a cluster, is said by an *association*: correlations of the residuals
-(``correlation``), odds ratios of pairs of binary responses (``odds_ratio``), or a random effect
+(``correlation``), odds ratios of pairs of binary responses (``odds_ratio``), or the random effects
 of the mixed model, whose conditional coefficients are then estimated (``random_effects``).
 ``covariance`` has the standard errors, ``criteria`` QIC, ``hypotheses`` the Wald and score tests.
 """
@@ -62,7 +62,7 @@ def fit(model, method: GEE) -> Fit:
         **parts,
         df=degrees_of_freedom(method, problem),
         converged=solution.converged,
-        messages=notes(model, method, problem, solution, vcovs),
+        messages=notes(model, method, problem, solution, vcovs, parts.get("variance")),
         seconds=Seconds(run=perf_counter() - begin),
         details={
             "cluster": problem.cluster,

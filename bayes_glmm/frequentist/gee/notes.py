@@ -4,8 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ...fit import Variance
 from ...messages import Message, message
 from ...methods import GEE
+from ..notes import on_the_boundary
 from .covariance import FEW_CLUSTERS, Covariances, degrees_of_freedom
 from .problem import Problem
 from .random_effects import RandomEffects
@@ -15,7 +17,12 @@ SHOWN = 6  # parameters of the working correlation in a message
 
 
 def notes(
-    model, method: GEE, problem: Problem, solution: Solution, vcovs: Covariances
+    model,
+    method: GEE,
+    problem: Problem,
+    solution: Solution,
+    vcovs: Covariances,
+    variance: Variance | None,
 ) -> tuple[Message, ...]:
     """Collect the messages of a solution."""
     return tuple(
@@ -24,7 +31,7 @@ def notes(
             *ignored_terms(model, problem),
             *of_association(problem, solution),
             *of_convergence(solution),
-            *of_variance(model, problem, solution),
+            *(on_the_boundary(variance) if variance is not None else ()),
             *of_clusters(method, problem, vcovs),
         )
     )
@@ -57,13 +64,6 @@ def of_association(problem: Problem, solution: Solution) -> Iterable[Message]:
         least=least,
         corr=problem.association.name,
     )
-
-
-def of_variance(model, problem: Problem, solution: Solution) -> Iterable[Message]:
-    """Say that a variance is zero."""
-    if isinstance(problem.association, RandomEffects) and solution.alpha[0] == 0:
-        (group,) = model.design.groups
-        yield message("zero-variance", component=f"{group.columns[0]} by {group.group}")
 
 
 def of_convergence(solution: Solution) -> Iterable[Message]:

@@ -9,7 +9,7 @@ from ..quasi import refuse_dispersion
 from .correlation import Correlation, structure_of
 from .odds_ratio import OddsRatio, refuse_not_binary
 from .problem import Problem, Rows
-from .random_effects import RandomEffects, refuse_not_one_effect
+from .random_effects import pose_effects
 
 GIVEN = "GEE(dispersion=…), which holds it at a given value such as ML()'s"
 
@@ -28,9 +28,8 @@ def pose(model, method: GEE) -> Problem:
         rows = rows_of(model, method, "none" if method.corr == "log-odds" else "lags")
         return Problem(rows, OddsRatio(rows, method))
     if method.corr == "random-effects":
-        refuse_not_one_effect(model, method)
         rows = rows_of(model, method, "none")
-        return Problem(rows, RandomEffects(rows, model.design.groups[0].Z[rows.order, 0]))
+        return Problem(rows, pose_effects(model, method, rows))
     if method.dispersion is None:
         refuse_dispersion(model.family, method.label, GIVEN)
     structure = structure_of(method)
