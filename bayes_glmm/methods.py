@@ -42,9 +42,11 @@ class Method:
         """Key of the method's fit in tables and dicts."""
         return type(self).__name__
 
-    @property
-    def serves_relatives(self) -> bool:
-        """Whether it stays right where levels of a grouping factor have a known covariance."""
+    def serves_relatives(self, linear: bool) -> bool:
+        """Whether levels of a grouping factor may have a known covariance.
+
+        ``linear`` says that the model is gaussian with identity link.
+        """
         return False
 
     def stream(self, seed: int) -> np.random.SeedSequence:
@@ -71,9 +73,8 @@ class GLM(Method):
     engine: ClassVar = "bayes_glmm.frequentist.glm:fit"
     name: ClassVar = "glm"
 
-    @property
-    def serves_relatives(self) -> bool:
-        """Group effects are left out anyway."""
+    def serves_relatives(self, linear: bool) -> bool:
+        """Say yes: group effects are left out anyway."""
         return True
 
 
@@ -111,9 +112,8 @@ class OLS(Method):
         """``OLS, naive`` or ``OLS, cluster``."""
         return f"OLS, {self.cov}" + (f"={self.cluster}" if self.cluster else "")
 
-    @property
-    def serves_relatives(self) -> bool:
-        """Group effects are left out anyway."""
+    def serves_relatives(self, linear: bool) -> bool:
+        """Say yes: group effects are left out anyway."""
         return True
 
 
@@ -130,6 +130,10 @@ class REML(Method):
     engine: ClassVar = "bayes_glmm.frequentist.lmm:fit"
     name: ClassVar = "reml"
     serves_residual: ClassVar = True
+
+    def serves_relatives(self, linear: bool) -> bool:
+        """Say yes: the mixed model equations have them."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,10 @@ class ML(Method):
             _at_least("ML", "nodes", self.nodes, 1)
         if not self.tolerance > 0:
             raise ValueError(f"ML(tolerance={self.tolerance!r}) must be a positive number.")
+
+    def serves_relatives(self, linear: bool) -> bool:
+        """Only without quadrature: the mixed model equations have them."""
+        return linear and self.nodes in ("auto", 1)
 
     @property
     def label(self) -> str:
@@ -217,6 +225,10 @@ class PQL(Method):
                 "is no distribution to simulate from; use dispersion='fixed'."
             )
 
+    def serves_relatives(self, linear: bool) -> bool:
+        """Unless corrected: the equations of the working model have them."""
+        return self.bias_correct is None
+
     @property
     def label(self) -> str:
         """``PQL``, with the options that are not the defaults."""
@@ -249,6 +261,10 @@ class MQL(Method):
     def __post_init__(self) -> None:
         _choice("MQL", "likelihood", self.likelihood, ("reml", "ml"))
         _choice("MQL", "dispersion", self.dispersion, ("fixed", "estimated"))
+
+    def serves_relatives(self, linear: bool) -> bool:
+        """Say yes: the equations of the working model have them."""
+        return True
 
     @property
     def label(self) -> str:
@@ -371,9 +387,8 @@ class GEE(Method):
                 "corr=[[…]], or leave waves out."
             )
 
-    @property
-    def serves_relatives(self) -> bool:
-        """A working correlation may be wrong; moments implied by random effects may not."""
+    def serves_relatives(self, linear: bool) -> bool:
+        """Unless implied by a random effect, a working correlation may be wrong."""
         return not (isinstance(self.corr, str) and self.corr == "random-effects")
 
     @property
@@ -492,9 +507,8 @@ class NUTS(Method):
                 f"NUTS(target_accept={self.target_accept!r}) must lie between 0.5 and 1."
             )
 
-    @property
-    def serves_relatives(self) -> bool:
-        """The graph has them."""
+    def serves_relatives(self, linear: bool) -> bool:
+        """Say yes: the graph has them."""
         return True
 
 
@@ -564,9 +578,8 @@ class ConditionalLogit(Method):
     name: ClassVar = "conditional_logit"
     cluster: str | None = None
 
-    @property
-    def serves_relatives(self) -> bool:
-        """Intercepts of clusters drop out, whatever their distribution."""
+    def serves_relatives(self, linear: bool) -> bool:
+        """Say yes: intercepts of clusters drop out, whatever their distribution."""
         return True
 
     @property

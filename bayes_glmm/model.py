@@ -127,6 +127,11 @@ class GLMM:
         return twin
 
     @property
+    def related(self) -> list[str]:
+        """Grouping factors whose levels have a known covariance."""
+        return [g.group for g in self.design.groups if g.covariance is not None]
+
+    @property
     def is_linear(self) -> bool:
         """Whether it is a linear mixed model: gaussian responses with identity link."""
         return self.family.name == "gaussian" and self.link.name == "identity"
@@ -209,8 +214,8 @@ class GLMM:
     def __repr__(self) -> str:
         """Give the model in words: formula, family, data, groups and priors."""
         d = self.design
-        related = {g.group: ", related" if g.covariance is not None else "" for g in d.groups}
-        groups = [f"{g.group} ({g.n_levels} levels{related[g.group]})" for g in d.groups]
+        related = {g.group: in_words(g) for g in d.groups}
+        groups = [f"{g.group} ({g.n_observed} levels{related[g.group]})" for g in d.groups]
         residual = "" if self.residual is None else f"; residual correlation: {self.residual}"
         table = self.priors_table()
         priors = "\n".join(
@@ -222,6 +227,14 @@ class GLMM:
             f"{d.p} coefficients; grouping factors: {', '.join(groups) or 'none'}{residual}\n"
             f"priors\n{priors}"
         )
+
+
+def in_words(block) -> str:
+    """Say of a grouping factor whether its levels are related, and how many have no rows."""
+    if block.covariance is None:
+        return ""
+    others = block.n_levels - block.n_observed
+    return f", related{f', and {others} relatives without rows' if others else ''}"
 
 
 def check_residual(residual, family: Family) -> None:
@@ -301,11 +314,12 @@ def check_response(design: Design, family: Family) -> None:
 
 def refuse_relatives(model: GLMM, method: Method) -> None:
     """Refuse a method that takes levels as independent where the model relates them."""
-    related = [g.group for g in model.design.groups if g.covariance is not None]
-    if related and not method.serves_relatives:
+    related = model.related
+    if related and not method.serves_relatives(model.is_linear):
+        instead = "REML(), ML() or NUTS()" if model.is_linear else "NUTS() or PQL()"
         raise NotServedError(
             f"{method.label} takes the levels of a grouping factor as independent, and covariance= "
-            f"relates those of {', '.join(related)}: use NUTS()."
+            f"relates those of {', '.join(related)}: use {instead}."
         )
 
 

@@ -74,11 +74,17 @@ def _parents(frame: pd.DataFrame, columns: list[str]) -> dict[Hashable, tuple]:
             raise ValueError(
                 f"The pedigree has a row without a name in {columns[0]!r}: name it or drop it."
             )
+        label = whole(label)
         if label in known:
             raise ValueError(f"The individual {label!r} has two rows in the pedigree: keep one.")
-        known[label] = tuple(None if pd.isna(parent) else parent for parent in of)
+        known[label] = tuple(None if pd.isna(parent) else whole(parent) for parent in of)
     founders = {p for of in known.values() for p in of if p is not None and p not in known}
     return {p: () for p in sorted(founders, key=str)} | known
+
+
+def whole(label: Any) -> Any:
+    """Write a number that missing values in its column made a float as the integer it was."""
+    return int(label) if isinstance(label, float) and label.is_integer() else label
 
 
 def _ancestors_first(parents: dict[Hashable, tuple]) -> list:

@@ -254,10 +254,13 @@ def _parameter_sets(fit: Fit, n: int, rng):
 
 
 def _new_effects(g, parameters, rng) -> np.ndarray:
-    """Draw ``b ~ N(0, diag(sd) R diag(sd))`` for every level, shape ``(levels, q)``."""
+    """Draw ``b ~ N(0, A x diag(sd) R diag(sd))``, shape ``(levels, q)``."""
     R = np.eye(g.q)
     for (i, j), r in zip(g.pairs, parameters.get(f"corr_{g.group}", ()), strict=True):
         R[i, j] = R[j, i] = r
     values, vectors = np.linalg.eigh(R)  # unlike Cholesky, serves a correlation of one
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    return (rng.standard_normal((g.n_levels, g.q)) @ root.T) * parameters[f"sd_{g.group}"]
+    u = rng.standard_normal((g.n_levels, g.q))
+    if g.root is not None:
+        u = g.root @ u
+    return (u @ root.T) * parameters[f"sd_{g.group}"]

@@ -131,7 +131,7 @@ def _model_out(model: GLMM, store: _Store) -> dict:
         "residual": _residual_out(model.residual),
         "priors": {f.name: _priors_out(getattr(stated, f.name)) for f in fields(stated)},
         "covariance": {
-            g.group: store.put(g.covariance)
+            g.group: {"levels": list(g.levels), "matrix": store.put(g.covariance)}
             for g in model.design.groups
             if g.covariance is not None
         },
@@ -177,15 +177,11 @@ def _model_in(text: dict, arrays) -> GLMM:
     priors = Priors(**{k: _priors_in(v) for k, v in text["priors"].items()})
     given = {name: text[name] for name in ("formula", "family", "link")}
     given["residual"] = _residual_in(text.get("residual"))
-    model = GLMM(data=frame, priors=priors, **given)
-    if not text.get("covariance"):
-        return model
-    levels = {g.group: list(g.levels) for g in model.design.groups}
     covariance = {
-        group: pd.DataFrame(_get(kept, arrays), levels[group], levels[group])
-        for group, kept in text["covariance"].items()
+        group: pd.DataFrame(_get(kept["matrix"], arrays), kept["levels"], kept["levels"])
+        for group, kept in text.get("covariance", {}).items()
     }
-    return GLMM(data=frame, priors=priors, covariance=covariance, **given)
+    return GLMM(data=frame, priors=priors, covariance=covariance or None, **given)
 
 
 def _residual_out(residual: ResidualCorrelation | None) -> dict | None:

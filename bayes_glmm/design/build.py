@@ -300,7 +300,15 @@ def build_design(
         dropped_columns=_incomplete(whole, names) if len(frame) < len(whole) else (),
         recipe=_Recipe(levels, fixed, tuple(recipe for _, recipe in built)),
     )
-    order = np.argsort(groups[design.largest].index, kind="stable") if groups else n
+    return sort_rows(design)
+
+
+def sort_rows(design: Design) -> Design:
+    """Sort the user's rows stably by the largest grouping factor."""
+    design = design.in_user_order()
+    if not design.groups:
+        return design
+    order = np.argsort(design.groups[design.largest].index, kind="stable")
     return _reorder(design, order, order)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ class GroupBlock:
     columns : tuple of str
         Names of the q random-effect columns.
     levels : tuple of str
-        Labels of the levels.
+        Labels of the levels. With ``covariance`` the last may be relatives without rows.
     index : ndarray of shape (n,), int64
         Level of each row.
     Z : ndarray of shape (n, q)
@@ -64,10 +65,22 @@ class GroupBlock:
         """Lower Cholesky factor of ``covariance``, None where levels are independent."""
         return None if self.covariance is None else np.linalg.cholesky(self.covariance)
 
+    @functools.cached_property
+    def relationship(self) -> Any:
+        """Inverse of ``covariance``, sparse, and its determinant; None as ``covariance`` is."""
+        from ..numerics.relationship import Relationship  # loads Numba
+
+        return None if self.covariance is None else Relationship.of(self.covariance)
+
     @property
     def n_levels(self) -> int:
         """Number of levels."""
         return len(self.levels)
+
+    @functools.cached_property
+    def n_observed(self) -> int:
+        """Number of levels that have rows: relatives may have none."""
+        return self.n_levels if self.covariance is None else len(np.unique(self.index))
 
     @property
     def q(self) -> int:
@@ -114,12 +127,31 @@ class Grouping:
         """``"batch:cask"``."""
         return ":".join(self.columns)
 
+    def with_relatives(self, labels: Sequence[Any]) -> Grouping:
+        """Add levels of a factor of one column after those of the data; numbers stay numbers."""
+        if not labels:
+            return self
+        (levels,) = self.parts
+        more = levels.append(pd.Index([like(levels, label) for label in labels]))
+        names = (*self.labels, *map(str, labels))
+        return replace(self, parts=(more,), keys=np.arange(len(more)), labels=names)
+
     def index(self, frame: pd.DataFrame) -> np.ndarray:
         """Level of each row, shape (n,), -1 for one that the coding does not have."""
         key, known = _combine(frame, self.columns, self.parts)
         at = np.searchsorted(self.keys, key)
         at[at == len(self.keys)] = 0
         return np.where(known & (self.keys[at] == key), at, -1)
+
+
+def like(levels: pd.Index, label: Any) -> Any:
+    """Write a label as the column does its levels: a number where these are numbers."""
+    if not types.is_integer_dtype(levels.dtype):
+        return str(label)
+    try:
+        return int(label)
+    except ValueError:
+        return str(label)
 
 
 def make_grouping(frame: pd.DataFrame, columns: tuple[str, ...]) -> tuple[Grouping, np.ndarray]:

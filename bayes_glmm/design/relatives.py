@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import get_lapack_funcs
 
 from ..choices import choose
-from .build import Design
+from .build import Design, sort_rows
 from .columns import DataError
 from .grouping import GroupBlock
 
+_potrf, _pocon = get_lapack_funcs(("potrf", "pocon"), dtype=float)
 SYMMETRIC = 1e-8  # of the largest entry: what rounding in a file leaves
 DEFINITE = 1e-10  # least eigenvalue by the largest; below it two levels are one
 
@@ -27,8 +29,9 @@ def relate(design: Design, covariance: Mapping[str, Any] | None) -> Design:
         The design.
     covariance
         Grouping factor -> labelled matrix: a DataFrame whose index and columns name the
-        levels. Rows and columns of levels that the data do not have are left out, which is the
-        distribution of the levels that they do have.
+        levels. Relatives that have no rows become levels after those of the data, with effects
+        that are predicted from their relatives'; of a factor of several columns they are left
+        out. Leave them out of the matrix, which is the distribution of the rest, to have none.
 
     Raises
     ------
@@ -47,15 +50,27 @@ def relate(design: Design, covariance: Mapping[str, Any] | None) -> Design:
     for group in covariance:
         if group not in names:
             raise DataError(f"covariance names {group!r}: {choose(str(group), names)}")
-    blocks = [
-        replace(b, covariance=matched(b, covariance[b.group])) if b.group in covariance else b
-        for b in design.groups
-    ]
-    return replace(design, groups=tuple(blocks))
+    blocks, random = list(design.groups), list(design.recipe.random)
+    for k, block in enumerate(blocks):
+        if block.group in covariance:
+            grouping, pieces = random[k]
+            A, others = matched(block, covariance[block.group], len(grouping.columns) == 1)
+            levels = (*block.levels, *map(str, others))
+            blocks[k] = replace(block, covariance=A, levels=levels)
+            random[k] = grouping.with_relatives(others), pieces
+    recipe = replace(design.recipe, random=tuple(random))
+    return sort_rows(replace(design, groups=tuple(blocks), recipe=recipe))
 
 
-def matched(block: GroupBlock, matrix: Any) -> np.ndarray:
-    """Put a labelled matrix into the order of the levels, and check it; ``(levels, levels)``."""
+def matched(block: GroupBlock, matrix: Any, whole: bool) -> tuple[np.ndarray, list]:
+    """Put a labelled matrix into the order of the levels, and check it.
+
+    Returns
+    -------
+    A, others
+        The matrix, and the labels beside the block's levels, whose rows come last; none of them
+        unless ``whole``.
+    """
     group = block.group
     if not isinstance(matrix, pd.DataFrame):
         raise DataError(
@@ -68,19 +83,23 @@ def matched(block: GroupBlock, matrix: Any) -> np.ndarray:
             f"covariance[{group!r}] needs the same distinct labels in its rows and columns: give "
             "a DataFrame with index and columns equal."
         )
-    lacking = [level for level in block.levels if level not in set(labels[0])]
+    have = set(labels[0])
+    lacking = [level for level in block.levels if level not in have]
     if lacking:
         raise DataError(
             f"covariance[{group!r}] lacks {len(lacking)} of the {block.n_levels} levels of "
             f"{group!r} in the data ({', '.join(lacking[:5])}{', …' * (len(lacking) > 5)}): add "
             "their rows and columns, or leave their rows out of the data."
         )
-    at = [[axis.index(level) for level in block.levels] for axis in labels]
-    A = matrix.to_numpy(float)[np.ix_(*at)]
+    known = set(block.levels)
+    others = [label for label in matrix.index if whole and str(label) not in known]
+    order = [*block.levels, *map(str, others)]
+    positions = [{label: k for k, label in enumerate(axis)} for axis in labels]
+    A = matrix.to_numpy(float)[np.ix_(*([at[label] for label in order] for at in positions))]
     check_covariance(group, A)
     A = 0.5 * (A + A.T)
     A.setflags(write=False)
-    return A
+    return A, others
 
 
 def check_covariance(group: str, A: np.ndarray) -> None:
@@ -93,6 +112,8 @@ def check_covariance(group: str, A: np.ndarray) -> None:
             f"covariance[{group!r}] is not symmetric, entries differ by up to {apart:.3g}: give "
             "the whole matrix, not a triangle."
         )
+    if is_well_conditioned(A):
+        return
     values = np.linalg.eigvalsh(0.5 * (A + A.T))
     if values[0] < DEFINITE * values[-1]:
         raise DataError(
@@ -100,3 +121,13 @@ def check_covariance(group: str, A: np.ndarray) -> None:
             f"{values[0]:.3g}: levels that are copies of one another are one level, and a matrix "
             "that was estimated or rounded needs mending."
         )
+
+
+def is_well_conditioned(A: np.ndarray) -> bool:
+    """Tell, at the price of a Cholesky factor, whether the eigenvalues need no closer look."""
+    root, info = _potrf(A, lower=1)
+    if info:
+        return False
+    reciprocal, _ = _pocon(root, np.abs(A).sum(axis=0).max(), uplo="L")
+    # in the 1-norm, which is within the order of the matrix of the ratio of eigenvalues
+    return reciprocal > DEFINITE * len(A)

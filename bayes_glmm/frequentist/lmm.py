@@ -79,7 +79,7 @@ def check(model, method) -> None:
                 f"which cross those of the grouping factor {g.group!r}: with residual= every "
                 "factor must contain the correlated clusters; leave out one of the two."
             )
-        if g.n_levels == d.n and repeated is None:
+        if g.n_levels == d.n and repeated is None and not has_relatives(g):
             raise ValueError(
                 f"The grouping factor {g.group!r} has one row in each of its {d.n} levels, so "
                 "that its variance cannot be told from the residual variance: drop the term, or "
@@ -87,11 +87,18 @@ def check(model, method) -> None:
             )
 
 
+def has_relatives(group) -> bool:
+    """Whether levels are related, so that one row in each tells their variance apart."""
+    A = group.covariance
+    return A is not None and int(np.count_nonzero(A)) > len(A)
+
+
 def refuse_too_large(model, method, search: LinearSearch) -> None:
     """Refuse a dense complement that would not fit into memory."""
     e = search.problem.equations
-    dense = e is not None and (e.sparsity is None or model.residual is not None)
-    if dense and (rest := effects_beside(model)) > LARGEST:
+    if e is None or (e.sparsity is not None and model.residual is None):
+        return
+    if (rest := e.n_rest) > LARGEST:
         raise NotServedError(
             f"{method.label} got {rest:,} random effects beside those of the largest factor, not "
             f"nested in it, and serves {LARGEST:,}: use ML(nodes=1), whose factor is sparse, or "

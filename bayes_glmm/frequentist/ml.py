@@ -89,7 +89,8 @@ def is_linear(model, method: ML) -> bool:
     """Tell whether the exact likelihood of a linear mixed model serves, and is wanted."""
     if model.residual is not None:
         return True
-    return model.is_linear and method.nodes in ("auto", 1) and effects_beside(model) <= LARGEST
+    served = bool(model.related) or effects_beside(model) <= LARGEST
+    return model.is_linear and method.nodes in ("auto", 1) and served
 
 
 def several(model) -> str:

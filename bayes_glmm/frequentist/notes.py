@@ -26,9 +26,9 @@ def notes_on(model, likelihood: Likelihood, maximum: Maximum, variance: Variance
 def few_levels(model) -> list[Message]:
     """Tell which grouping factors have fewer than ``FEW_LEVELS`` levels."""
     return [
-        message("few-levels", group=g.group, levels=g.n_levels)
+        message("few-levels", group=g.group, levels=g.n_observed)
         for g in model.design.groups
-        if g.n_levels < FEW_LEVELS
+        if g.n_observed < FEW_LEVELS
     ]
 
 

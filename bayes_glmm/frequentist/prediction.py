@@ -71,13 +71,18 @@ def ranef(fit: Fit, kind: str = "default", error: str = "default") -> Mapping[st
         raise NotServedError(
             f"{fit.label} has no group effects: use a fit by ML(), PQL() or NUTS() instead."
         )
-    if fit.method.name == "reml" or fit.model.residual is not None:
+    if fit.method.name == "reml" or ("prediction_sd" in fit.details and is_special(fit)):
         return _linear(fit, error)
     likelihood_of(fit)  # refuses methods without one
     kind = "mode" if kind == "default" else kind
     if error != "corrected":
         return dict(zip(fit.effects, _stored(fit, kind), strict=True))
     return {k: GroupEffects(p.estimate, p.corrected_sd) for k, p in predict(fit, kind).items()}
+
+
+def is_special(fit: Fit) -> bool:
+    """Whether the model has what only the linear mixed model's equations serve."""
+    return fit.model.residual is not None or bool(fit.model.related)
 
 
 def _check_options(kind: str, error: str) -> None:
@@ -207,7 +212,7 @@ def draw_effects(fit: Fit, group: str, draws: int, rng: np.random.Generator) -> 
     ndarray
         Shape ``(draws, levels, q)``.
     """
-    if "theta" not in fit.details or fit.method.name == "reml":
+    if "theta" not in fit.details or fit.method.name == "reml" or is_special(fit):
         e = fit.effects[group]
         return e.estimate + rng.standard_normal((draws, *e.estimate.shape)) * e.sd
     found = predict(fit, "mean" if has_means(fit) else "mode")[group]

@@ -57,6 +57,12 @@ def likelihood_of(fit: Fit, restricted: bool = False) -> tuple[Likelihood, np.nd
             f"Profiles, boundary tests and bootstraps do not serve {fit.model.residual}: use "
             "confint(method='wald'), or compare ML fits by their AIC."
         )
+    if fit.model.related and fit.method.name != "glm":
+        raise NotServedError(
+            "Profiles, boundary tests and bootstraps do not serve related levels (covariance= of "
+            f"{', '.join(fit.model.related)}): use confint(method='wald'), or compare fits by "
+            "their AIC."
+        )
     if fit.method.name == "glm":
         d = fit.model.design
         rows = Rows(d.y, d.trials, d.offset, d.X)

@@ -61,8 +61,8 @@ class LinearMixed:
     y, X
         Response less offset, shape ``(n,)``; fixed-effect columns of full rank, ``(n, p)``.
     effects
-        One object per grouping factor with ``index`` (n,), ``Z`` (n, q), ``n_levels`` and
-        ``blocks``; rows sorted by the factor with most levels. May be empty.
+        One object per grouping factor with ``index`` (n,), ``Z`` (n, q), ``n_levels``,
+        ``blocks`` and ``relationship``; rows sorted by the factor with most levels. May be empty.
     residual
         Correlation of the residuals, None where they are independent. Its clusters must lie
         within the levels of every factor.
@@ -227,18 +227,11 @@ class LinearState:
 
     def conditional_covariance(self) -> list[np.ndarray]:
         """Give ``Var(b | y)`` by level at known beta: ``(levels, q, q)`` per factor, sigma = 1."""
-        return self._covariance(False)
+        return self.solution.prediction_covariance(False)
 
     def prediction_covariance(self) -> list[np.ndarray]:
         """Give ``Var(b - b^)`` by level, beta estimated (Henderson 1975), at sigma = 1."""
-        return self._covariance(True)
-
-    def _covariance(self, estimated: bool) -> list[np.ndarray]:
-        forms = self.solution.forms(estimated)
-        return [
-            L @ L.T - L @ L.T @ form @ L.T
-            for L, form in zip(self.solution.lower, forms, strict=True)
-        ]
+        return self.solution.prediction_covariance()
 
 
 def loaded_rows(solution, white: WhiteRows, reml: bool) -> np.ndarray:
@@ -297,6 +290,10 @@ class FixedSolution(Solution):
         return inverse.T @ inverse
 
     def forms(self, reml: bool) -> list[np.ndarray]:
+        """No factor: nothing."""
+        return []
+
+    def prediction_covariance(self, reml: bool = True) -> list[np.ndarray]:
         """No factor: nothing."""
         return []
 

@@ -12,6 +12,9 @@ With :math:`b = \Lambda u` the equations (Henderson 1963) are
 The rows of the grouping factor with most levels form a block-diagonal part, which is
 eliminated level by level; a Schur complement is left for the other factors and beta. It is
 dense where these are crossed, and sparse where they are nested in one another.
+Levels with a known covariance ``A`` have :math:`v \sim N(0, A \otimes I)` instead of u, and
+:math:`A^{-1} \otimes I` instead of I in the equations (Henderson 1976); their factor is never the
+one eliminated.
 Zero variances are ordinary points. With :math:`V = W^{-1} + Z\Lambda\Lambda'Z'` and
 :math:`P = V^{-1} - V^{-1}X(X'V^{-1}X)^{-1}X'V^{-1}`, minus twice the log-likelihood, profiled
 over beta, is
@@ -40,6 +43,15 @@ SMALL, FULL = 200_000, 0.25
 FEW = 100  # effects of the other factors: below, a dense complement costs least
 
 
+class NoEffects:
+    """One level whose effect has no columns: in the place of a factor to eliminate."""
+
+    n_levels = 1
+
+    def __init__(self, n: int) -> None:
+        self.index, self.Z = np.zeros(n, np.int64), np.zeros((n, 1))
+
+
 class MixedModelEquations:
     """The structure that stays while weights, response and variances change.
 
@@ -48,8 +60,9 @@ class MixedModelEquations:
     X
         Fixed-effect columns, shape ``(n, p)``.
     effects
-        One object per grouping factor with ``index`` (n,), ``Z`` (n, q), ``n_levels`` and
-        ``blocks``; rows are sorted by the factor with most levels (the first among equals).
+        One object per grouping factor with ``index`` (n,), ``Z`` (n, q), ``n_levels``,
+        ``blocks`` and ``relationship`` (None where its levels are independent); rows are sorted
+        by the factor with most levels (the first among equals), unless its levels are related.
 
     Attributes
     ----------
@@ -57,6 +70,11 @@ class MixedModelEquations:
         The entries of each factor's Lambda.
     slices
         Where they stand in ``theta``.
+    largest, first
+        Position of the factor that is eliminated, -1 for none, and that factor.
+    related, precision, log_det_relatives
+        Which factors have related levels; ``A^{-1} - I`` of the other factors' effects, sparse
+        ``(r, r)``, None where all are independent; and the sum of ``log|A|``.
     rest
         ``(position, columns)`` of each factor but the largest: its columns in the complement.
     sparsity
@@ -71,8 +89,10 @@ class MixedModelEquations:
     def __init__(self, X: np.ndarray, effects) -> None:
         self.X, self.effects = X, tuple(effects)
         self.p = X.shape[1]
-        self.largest = int(np.argmax([e.n_levels for e in self.effects]))
-        self.first = self.effects[self.largest]
+        self.related = tuple(e.relationship is not None for e in self.effects)
+        largest = int(np.argmax([e.n_levels for e in self.effects]))
+        self.largest = -1 if self.related[largest] else largest
+        self.first: Any = NoEffects(len(X)) if self.largest < 0 else self.effects[largest]
         if np.any(np.diff(self.first.index) < 0):
             raise ValueError("rows must be sorted by the grouping factor with most levels")
         self.start = np.flatnonzero(np.diff(self.first.index, prepend=-1))
@@ -82,6 +102,7 @@ class MixedModelEquations:
         widths = [self.effects[k].n_levels * self.factors[k].q for k in others]
         self.rest = tuple(zip(others, consecutive(widths), strict=True))
         self.n_rest = sum(widths)
+        self.precision, self.log_det_relatives = self._relatives()
         self.sparsity = None
         if others:
             self.Z_first = indicator([self.first])
@@ -95,7 +116,40 @@ class MixedModelEquations:
         ones = [m.copy() for m in (self.Z_first, self.Z_rest)]
         for m in ones:
             m.data[:] = 1.0
-        return Sparsity.of(ones[0].T @ ones[1], self.first.Z.shape[1])
+        if self.precision is None:
+            return Sparsity.of(ones[0].T @ ones[1], self.first.Z.shape[1])
+        by_row = ones[1] if self.largest < 0 else (ones[0].T @ ones[1])[:: self.first.Z.shape[1]]
+        return Sparsity.of(sparse.vstack([by_row, *self._meeting_relatives()]), 1)
+
+    def _relatives(self) -> tuple[Any, float]:
+        """Write ``A^{-1} - I`` of the other factors' effects, and sum ``log|A|``."""
+        if not any(self.related):
+            return None, 0.0
+        parts, log_det = [], 0.0
+        for k, part in self.rest:
+            q, size = self.factors[k].q, part.stop - part.start
+            found = sparse.csr_array((size, size))
+            if self.related[k]:
+                relationship = self.effects[k].relationship
+                found = sparse.kron(relationship.precision, sparse.eye_array(q))
+                found = found - sparse.eye_array(size)
+                log_det += q * relationship.log_det
+            parts.append(found)
+        return sparse.csr_array(sparse.block_diag(parts)), log_det
+
+    def _meeting_relatives(self):
+        """Yield sets of effects, a row each, that meet in ``A^{-1}``, or in one level."""
+        pairs = sparse.coo_array(sparse.tril(self.precision, -1))
+        rows = np.repeat(np.arange(pairs.nnz), 2)
+        columns = np.column_stack(pairs.coords).ravel()
+        yield sparse.csr_array(
+            (np.ones(len(rows)), (rows, columns)), shape=(pairs.nnz, self.n_rest)
+        )
+        for k, part in self.rest:
+            q, levels = self.factors[k].q, self.effects[k].n_levels
+            columns = np.arange(part.start, part.stop)
+            within = (np.arange(levels * q) // q, columns)
+            yield sparse.csr_array((np.ones(levels * q), within), shape=(levels, self.n_rest))
 
     def block_lambda(self, lower) -> sparse.csr_array:
         """Write the ``Lambda`` of the other factors, ``(r, r)``, sparse."""
@@ -116,7 +170,8 @@ class MixedModelEquations:
         """Give the same structure, dense, with other values in ``X`` and the factors' ``Z``."""
         twin = copy(self)
         twin.X, twin.effects, twin.sparsity = X, tuple(effects), None
-        twin.first = twin.effects[self.largest]
+        if self.largest >= 0:
+            twin.first = twin.effects[self.largest]
         if self.rest:
             twin.Z_first = indicator([twin.first])
             twin.Z_rest = indicator([twin.effects[k] for k, _ in self.rest])

@@ -45,6 +45,7 @@ class Solution:
         e = products.equations
         self.products, self.theta = products, theta
         self.lower = [f.factor(theta[s]) for f, s in zip(e.factors, e.slices, strict=True)]
+        self.lower_first = self.lower[e.largest] if e.largest >= 0 else np.zeros((1, 1))
         self._eliminate_first()
         self._factor_schur()
         self._predict(self._estimate())
@@ -55,7 +56,7 @@ class Solution:
         ``V_1 = W^{-1} + Z_1 Lambda_1 Lambda_1' Z_1'``, and ``T'T = Lambda_1 (Lambda_1'A
         Lambda_1 + I)^{-1} Lambda_1'`` level by level.
         """
-        c, L = self.products, self.lower[self.products.equations.largest]
+        c, L = self.products, self.lower_first
         root = cholesky_blocks(L.T @ c.A @ L + np.eye(len(L)))
         self.T = solve_blocks(root, L.T)
         self.TA, TB = product(self.T, c.A), product(self.T, c.B)
@@ -67,6 +68,7 @@ class Solution:
         self.S_mixed = c.rest_columns - self.T_rest.T @ U
         self.S = c.columns - U.T @ U
         self.log_det = 2 * np.log(np.einsum("gii->gi", root)).sum() - c.log_weight
+        self.log_det += c.equations.log_det_relatives
 
     def _factor_schur(self) -> None:
         """Factor the Schur complement of the other factors (spherical) and beta."""
@@ -80,6 +82,8 @@ class Solution:
         self.loaded = e.multiply_rest(self.lower, self.S_rest, transpose=True).T  # S Lambda
         C[:r, :r] = e.multiply_rest(self.lower, self.loaded, transpose=True)
         C[:r, :r].flat[:: r + 1] += 1.0
+        if e.precision is not None:
+            C[:r, :r] += e.precision.toarray()
         C[:r, r:] = e.multiply_rest(self.lower, self.S_mixed[:, :p], transpose=True)
         C[r:, :r] = C[:r, r:].T
         C[r:, r:] = self.S[:p, :p]
@@ -103,7 +107,7 @@ class Solution:
         return found[:r]
 
     def _predict(self, u: np.ndarray) -> None:
-        """Find ``Z'Pz`` and the predictions ``b = Lambda Lambda' Z'Pz``."""
+        """Find ``Z'Pz`` and the predictions ``b = Lambda v``, ``v = A Lambda' Z'Pz``."""
         c, e = self.products, self.products.equations
         p = e.p
         b = e.multiply_rest(self.lower, u)
@@ -114,12 +118,15 @@ class Solution:
         self.scores = self._by_factor(
             first[:, :, 0], lambda k, part: score[part].reshape(-1, e.factors[k].q)
         )
-        self.effects = [k @ L @ L.T for k, L in zip(self.scores, self.lower, strict=True)]
+        self.spherical = self._by_factor(
+            first[:, :, 0] @ self.lower_first, lambda k, part: u[part].reshape(-1, e.factors[k].q)
+        )
+        self.effects = [v @ L.T for v, L in zip(self.spherical, self.lower, strict=True)]
 
     def _by_factor(self, first, rest) -> list[np.ndarray]:
         """Put the largest factor's array among those of the others, factors in order."""
         e = self.products.equations
-        found = {k: rest(k, part) for k, part in e.rest} | {e.largest: first}
+        found = {e.largest: first} | {k: rest(k, part) for k, part in e.rest}
         return [found[k] for k in range(len(e.effects))]
 
     def beta_covariance(self) -> np.ndarray:
@@ -161,7 +168,7 @@ class Solution:
         form = c.A - product(back, self.TA)
         if not (reml and e.p):
             return form
-        q = e.factors[e.largest].q
+        q = len(self.lower_first)
         columns = (c.B - product(back, self.TB))[:, :, : e.p].reshape(len(c.A) * q, e.p)
         if e.n_rest:
             columns = columns - self._meeting @ self._load(self.fixed_columns)  # Z_1'V^{-1}X
@@ -170,12 +177,12 @@ class Solution:
     @cached_property
     def _taken_by_rest(self) -> np.ndarray:
         """What the other factors take of ``Z_l'V_1^{-1}Z_l``, by level: ``(G, q, q)``."""
-        q = self.products.equations.factors[self.products.equations.largest].q
+        q = len(self.lower_first)
         return inner_by_level(self._meeting @ self._turned, self._meeting, q)
 
     def _total_taken(self) -> np.ndarray:
         """Sum the same over the levels, ``(q, q)``, from the levels' meetings in pairs alone."""
-        q = self.products.equations.factors[self.products.equations.largest].q
+        q = len(self.lower_first)
         total = np.empty((q, q))
         for a in range(q):
             for b in range(a + 1):
@@ -200,13 +207,14 @@ class Solution:
         """``Z_l'QZ_l Lambda`` by level, ``(levels, q, q)`` per factor; Q is P or ``V^{-1}``.
 
         REML takes ``Z'V^{-1}X M^{-1} X'V^{-1}Z Lambda`` from what ML has.
+        Of related levels they are the blocks of ``Z'QZ (A x Lambda)``.
         """
         e = self.products.equations
         first = self._without_rest(reml)
         if e.n_rest:
             first = first - self._taken_by_rest
         return self._by_factor(
-            first @ self.lower[e.largest], lambda k, part: self._rest_form(k, part, reml)
+            first @ self.lower_first, lambda k, part: self._rest_form(k, part, reml)
         )
 
     def form_sums(self, reml: bool) -> list[np.ndarray]:
@@ -216,19 +224,36 @@ class Solution:
         if e.n_rest:
             first = first - self._total_taken()
         return self._by_factor(
-            first @ self.lower[e.largest],
+            first @ self.lower_first,
             lambda k, part: self._rest_form(k, part, reml).sum(axis=0),
         )
 
-    def prediction_covariance(self) -> list[np.ndarray]:
-        r"""Var(b - b^) by level, beta estimated: ``(levels, q, q)`` per factor, at phi = 1.
+    def prediction_covariance(self, reml: bool = True) -> list[np.ndarray]:
+        r"""Var(b - b^) by level, beta estimated or known: ``(levels, q, q)`` per factor, phi = 1.
 
-        :math:`\Sigma - \Sigma Z'PZ\Sigma` with :math:`\Sigma = \Lambda\Lambda'` (Henderson 1975).
+        :math:`\Sigma - \Sigma Z'QZ\Sigma` with :math:`\Sigma = \Lambda\Lambda'` (Henderson 1975),
+        Q being P or :math:`V^{-1}`; of related levels by the inverse of the equations.
         """
-        return [
+        e = self.products.equations
+        found = [
             L @ L.T - L @ L.T @ form @ L.T
-            for L, form in zip(self.lower, self.forms(True), strict=True)
+            for L, form in zip(self.lower, self.forms(reml), strict=True)
         ]
+        for k, part in e.rest:
+            if e.related[k]:
+                L = self.lower[k]
+                found[k] = L @ self._inverse_blocks(part, len(L), reml) @ L.T
+        return found
+
+    def _inverse_blocks(self, part: slice, q: int, reml: bool) -> np.ndarray:
+        """Var(v - v^) of one of the other factors by level, ``(levels, q, q)``."""
+        own = self.inverse[part, part]
+        found = np.empty((own.shape[0] // q, q, q))
+        for a in range(q):
+            for b in range(q):
+                found[:, a, b] = own[a::q, b::q].diagonal()
+        F = self.fixed_columns[part]
+        return found + inner_by_level(F @ self.beta_covariance(), F, q) if reml else found
 
     def criterion(self, reml: bool, phi: float | None = 1.0) -> float:
         """Minus twice the (restricted) log-likelihood; None profiles over ``phi``."""
@@ -242,10 +267,10 @@ class Solution:
         e = self.products.equations
         phi = self.rss / self.degrees_of_freedom(reml) if phi is None else phi
         parts = []
-        for factor, L, k, form in zip(
-            e.factors, self.lower, self.scores, self.form_sums(reml), strict=True
+        for factor, k, v, form in zip(
+            e.factors, self.scores, self.spherical, self.form_sums(reml), strict=True
         ):
-            parts.append(factor.gradient(2 * (form - k.T @ k @ L / phi)))
+            parts.append(factor.gradient(2 * (form - k.T @ v / phi)))
         return np.concatenate(parts)
 
     def degrees_of_freedom(self, reml: bool) -> int:
@@ -271,7 +296,10 @@ class SparseSolution(Solution):
         assert e.sparsity is not None
         self.Lambda = e.block_lambda(self.lower)
         self.loaded = self.S_rest @ self.Lambda
-        self.C = SparseRoot(e.sparsity, self.Lambda.T @ self.loaded)
+        products = self.Lambda.T @ self.loaded
+        self.C = SparseRoot(
+            e.sparsity, products if e.precision is None else products + e.precision
+        )
         K = self.Lambda.T @ self.S_mixed
         self.F = self.C.solve(K)
         self.M = self.S - K.T @ self.F

@@ -400,7 +400,7 @@ def _from_data(row: Assigned, column: int, group: str, design, family, link) -> 
         return row
     weights = _null_weights(design, family, link)
     block = next(b for b in design.groups if b.group == group)
-    typical = float(weights @ block.Z[:, column] ** 2) / block.n_levels
+    typical = float(weights @ block.Z[:, column] ** 2) / block.n_observed
     if not typical > 1e-8:
         raise ValueError(
             f"UniformShrinkage() of {row.parameter} finds no information in the fit without "
@@ -446,7 +446,7 @@ def _covariance(chosen: Priors, block, design, family, link) -> Assigned | None:
     if getattr(prior, prior.matrix_name) is not None:  # but the degrees of freedom are not given
         return row._replace(prior=prior.resolved(np.eye(d)))
     weights = _null_weights(design, family, link)
-    information = block.Z.T @ (weights[:, None] * block.Z) / block.n_levels
+    information = block.Z.T @ (weights[:, None] * block.Z) / block.n_observed
     size = np.sqrt(np.diag(information))
     if not (size.min() > 1e-4 and np.linalg.cond(information / np.outer(size, size)) < 1e10):
         raise ValueError(

@@ -8,6 +8,7 @@ import pytest
 from bayes_glmm.numerics.correlated_rows import CorrelatedRows, simulate_rows
 from bayes_glmm.numerics.covariance import Covariance
 from bayes_glmm.numerics.linear_mixed import LinearMixed, ResidualStructure
+from bayes_glmm.numerics.relationship import Relationship
 from bayes_glmm.numerics.threads import one_blas_thread
 from bayes_glmm.residual import AR1, CompoundSymmetry, Exponential, Unstructured
 
@@ -26,6 +27,7 @@ STRUCTURES = {
     "intercepts": [(1, ((0,),))],
     "slopes": [(1, ((0, 1),))],
     "nested": [(1, ((0, 1),)), (3, ((0,),))],
+    "related": [(1, ((0, 1),), 0.6), (3, ((0,),))],  # of levels: correlation .6
 }
 
 
@@ -35,6 +37,11 @@ class Effect:
     Z: np.ndarray
     n_levels: int
     blocks: tuple
+    A: np.ndarray
+
+    @property
+    def relationship(self) -> Relationship | None:
+        return Relationship.of(self.A) if np.count_nonzero(self.A) > self.n_levels else None
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +67,12 @@ def problem(request, structure):
     cluster, time = cluster[mixed], time[mixed]
     X = np.c_[np.ones(n), time, rng.normal(size=n)]
     effects = []
-    for size, blocks in structure:
+    for size, blocks, *related in structure:
         q = sum(map(len, blocks))
         index = cluster // size
-        effects.append(Effect(index, np.c_[np.ones(n), time][:, :q], index.max() + 1, blocks))
+        levels, rho = index.max() + 1, sum(related)
+        A = (1 - rho) * np.eye(levels) + rho
+        effects.append(Effect(index, np.c_[np.ones(n), time][:, :q], levels, blocks, A))
     spec, alpha = CORRELATIONS[request.param]
     residual = None
     if spec is not None:
@@ -86,8 +95,7 @@ def dense(model, theta, X, y, R, reml, variance=None):
     V, parts = R.copy(), []
     for e, part in zip(model.effects, model.slices, strict=True):
         L = Covariance(e.blocks).factor(theta[part])
-        same = e.index[:, None] == e.index
-        V += (e.Z @ L @ L.T @ e.Z.T) * same
+        V += (e.Z @ L @ L.T @ e.Z.T) * e.A[np.ix_(e.index, e.index)]
         parts.append((e, L @ L.T))
     inverse = np.linalg.inv(V)
     information = X.T @ inverse @ X
@@ -99,7 +107,7 @@ def dense(model, theta, X, y, R, reml, variance=None):
     value = np.linalg.slogdet(V)[1] + rss / phi + nu * np.log(2 * np.pi * phi)
     value += np.linalg.slogdet(information)[1] if reml else 0.0
     effects = [
-        np.array([sigma @ e.Z[e.index == k].T @ left[e.index == k] for k in range(e.n_levels)])
+        np.array([(e.Z.T * e.A[k, e.index]) @ left @ sigma for k in range(e.n_levels)])
         for e, sigma in parts
     ]
     return value, beta, effects, np.linalg.inv(information)

@@ -10,21 +10,28 @@ from bayes_glmm.numerics import mixed_model_equations as mme
 from bayes_glmm.numerics import schur
 from bayes_glmm.numerics.level_blocks import cholesky_blocks, solve_blocks
 from bayes_glmm.numerics.newton import difference_hessian, minimise
+from bayes_glmm.numerics.relationship import Relationship
 
 N, P = 80, 3
-# levels and correlated sets of columns for each factor
+# levels and correlated sets of columns for each factor; whether its levels are related
 STRUCTURES = {
     "one scalar": [(20, ((0,),))],
     "one correlated": [(20, ((0, 1),))],
     "crossed scalars": [(5, ((0,),)), (20, ((0,),))],
     "nested in nested": [(20, ((0,),)), (10, ((0, 1),)), (2, ((0,),))],
     "three, mixed": [(20, ((0, 2), (1,))), (7, ((0, 1),)), (4, ((0,),))],
+    "related": [(20, ((0,),), True)],
+    "related slopes": [(20, ((0, 2), (1,)), True)],
+    "related beside fewer": [(20, ((0, 1),), True), (7, ((0,),))],
+    "related beside more": [(8, ((0, 1),), True), (20, ((0, 1),)), (4, ((0,),), True)],
 }
 
 
 # the Schur complement of the smaller factors taken as dense, and as sparse
 KINDS = [(name, False) for name in STRUCTURES] + [
-    (name, True) for name, factors in STRUCTURES.items() if len(factors) > 1
+    (name, True)
+    for name, factors in STRUCTURES.items()
+    if len(factors) > 1 or name.startswith("related")
 ]
 
 
@@ -37,11 +44,14 @@ def problem(request, monkeypatch):
         monkeypatch.setattr(schur, "ADVANTAGE", 1e-9)
     rng = np.random.default_rng(1)
     effects = []
-    for levels, blocks in STRUCTURES[name]:
-        index = rng.permutation(np.r_[np.arange(levels), rng.integers(0, levels, N - levels)])
+    for levels, blocks, *related in STRUCTURES[name]:
+        own = levels - 3 * len(related)  # three relatives without rows
+        index = rng.permutation(np.r_[np.arange(own), rng.integers(0, own, N - own)])
         q = sum(map(len, blocks))
         Z = np.c_[np.ones(N), rng.normal(size=(N, q - 1))]
         effects.append(SimpleNamespace(index=index, Z=Z, n_levels=levels, blocks=blocks))
+        effects[-1].A = kinship(levels, rng) if related else np.eye(levels)
+        effects[-1].relationship = Relationship.of(effects[-1].A) if related else None
     if name.startswith("nested"):
         for inner, outer in pairwise(effects):
             outer.index = inner.index // (inner.n_levels // outer.n_levels)
@@ -56,6 +66,15 @@ def problem(request, monkeypatch):
     return SimpleNamespace(equations=equations, X=X, z=z, weight=weight, theta=theta)
 
 
+def kinship(levels, rng):
+    """Covariance of individuals with two parents among those before them, half of each."""
+    P = np.zeros((levels, levels))
+    for i in range(3, levels):
+        P[i, rng.choice(i, 2, replace=False)] = 0.5
+    root = np.linalg.inv(np.eye(levels) - P)
+    return root @ np.diag(rng.uniform(0.4, 1.0, levels)) @ root.T
+
+
 def dense(problem, theta):
     """V, P and the covariances of the effects, written out."""
     V, sigmas = np.diag(1 / problem.weight), []
@@ -63,8 +82,7 @@ def dense(problem, theta):
     for factor, part, effect in zip(e.factors, e.slices, e.effects, strict=True):
         L = factor.factor(theta[part])
         sigmas.append(L @ L.T)
-        same = effect.index[:, None] == effect.index
-        V = V + (effect.Z @ sigmas[-1] @ effect.Z.T) * same
+        V = V + (effect.Z @ sigmas[-1] @ effect.Z.T) * effect.A[np.ix_(effect.index, effect.index)]
     inverse = np.linalg.inv(V)
     information = problem.X.T @ inverse @ problem.X
     P_ = inverse - inverse @ problem.X @ np.linalg.solve(information, problem.X.T @ inverse)
@@ -134,14 +152,15 @@ def test_estimates_predictions_and_their_covariances(problem):
         problem.equations.effects, sigmas, solution.effects, covariances, strict=True
     ):
         for level in range(effect.n_levels):
-            C = (effect.Z * (effect.index == level)[:, None]) @ sigma  # Cov(z, b_level)
+            C = (effect.Z * effect.A[effect.index, level][:, None]) @ sigma  # Cov(z, b_level)
+            own = effect.A[level, level] * sigma
             np.testing.assert_allclose(b[level], C.T @ P_ @ problem.z, rtol=1e-8, atol=1e-10)
-            np.testing.assert_allclose(cov[level], sigma - C.T @ P_ @ C, rtol=1e-8, atol=1e-10)
+            np.testing.assert_allclose(cov[level], own - C.T @ P_ @ C, rtol=1e-8, atol=1e-10)
 
 
 def test_rows_must_be_sorted():
     effect = SimpleNamespace(
-        index=np.array([1, 0, 1]), Z=np.ones((3, 1)), n_levels=2, blocks=((0,),)
+        index=np.array([1, 0, 1]), Z=np.ones((3, 1)), n_levels=2, blocks=((0,),), relationship=None
     )
     with pytest.raises(ValueError, match="sorted by the grouping factor with most levels"):
         mme.MixedModelEquations(np.ones((3, 1)), [effect])
