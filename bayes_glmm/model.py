@@ -48,6 +48,7 @@ class GLMM:
         Known covariances between levels, grouping factor -> DataFrame labelled by level on both
         axes, as ``relationship_matrix`` makes it: ``b ~ N(0, A x D)`` instead of independent
         levels. With a diagonal of one the standard deviation of the factor is that of a level.
+        Relatives in it that have no rows are predicted too, levels after those of the data.
     residual
         Correlation of a gaussian model's residuals within clusters, such as
         ``bg.residual.Exponential("time", by="cow", nugget=True)``; None is independence.

@@ -297,9 +297,7 @@ class SparseSolution(Solution):
         self.Lambda = e.block_lambda(self.lower)
         self.loaded = self.S_rest @ self.Lambda
         products = self.Lambda.T @ self.loaded
-        self.C = SparseRoot(
-            e.sparsity, products if e.precision is None else products + e.precision
-        )
+        self.C = SparseRoot(e.sparsity, products if e.precision is None else products + e.precision)
         K = self.Lambda.T @ self.S_mixed
         self.F = self.C.solve(K)
         self.M = self.S - K.T @ self.F
