@@ -543,7 +543,7 @@ def test_uniform_shrinkage_takes_its_weight_from_the_data():
     d = design()
     block = SimpleNamespace(
         group="herd", columns=("Intercept",), Z=d.X[:, :1], blocks=((0,),),
-        index=np.arange(40) % 8, n_levels=8,
+        index=np.arange(40) % 8, n_observed=8,
     )  # fmt: skip
     given = dict(
         y=np.arange(40) % 4 // 3 * 1.0, X=d.X[:, :1], terms=("Intercept",), groups=(block,)
