@@ -33,6 +33,8 @@ _HOME = {
     "boundary_test": "frequentist.inference",
     "rank_levels": "ranking",
     "variogram": "semivariance",
+    "trend": "trends",
+    "plot_trend": "report.trend_plots",
     **dict.fromkeys(("plot_variogram", "plot_residuals"), "report.residual_plots"),
     **dict.fromkeys(("plot_priors", "plot_implied", "plot_prior_predictive"), "report.prior_plots"),
     **dict.fromkeys(("icc", "median_ratio"), "estimands"),

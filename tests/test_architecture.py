@@ -32,6 +32,7 @@ LAYERS = (
         "predict",
         "ranking",
         "semivariance",
+        "trends",
         "comparison",
         "sensitivity",
         "study",

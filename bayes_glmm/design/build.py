@@ -408,6 +408,8 @@ def _materialise(spec: str | ModelSpec, values: pd.DataFrame) -> tuple[np.ndarra
     except Exception as error:  # formulaic wraps whatever a transform raises
         text = spec if isinstance(spec, str) else " + ".join(map(str, spec.formula))
         reason = str(error.__cause__ or error).split("\n")[0]
+        if "beyond upper and/or lower bounds" in reason:
+            raise DataError(_beyond(cast(ModelSpec, source))) from error
         raise DataError(
             f"The columns of '{text}' cannot be computed ({reason}): change the term or the data."
         ) from error
@@ -415,6 +417,20 @@ def _materialise(spec: str | ModelSpec, values: pd.DataFrame) -> tuple[np.ndarra
     built_spec = cast(ModelSpec, built.model_spec)
     check_finite(matrix, built_spec.column_names, values)
     return matrix, built_spec
+
+
+def _beyond(spec: ModelSpec) -> str:
+    """Say where the splines of a right-hand side are known."""
+    bounds = [
+        f"{term} is known from {state['lower_bound']:g} to {state['upper_bound']:g}"
+        for term, state in spec.transform_state.items()
+        if {"lower_bound", "upper_bound"} <= set(state)
+    ]
+    return (
+        f"Got values beyond those that a spline serves ({'; '.join(bounds) or 'its bounds'}): "
+        "give rows within, or wider bounds in the formula, as in bs(x, df=4, upper_bound=10), or "
+        "use cr(), which goes on as a straight line."
+    )
 
 
 def _factors(formula: Formula) -> list[tuple[str, ...]]:

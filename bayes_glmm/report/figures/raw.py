@@ -52,10 +52,7 @@ def raw(data: RawData) -> Figure:
         color, marker = HUES[number % 5], MARKERS[number % 5]
         axes.plot(line.x, line.y, marker, ls="-", color=color, ms=5, lw=2, label=line.label)
     if data.log:
-        axes.set_yscale("function", functions=(np.log1p, np.expm1))
-        top = axes.get_ylim()[1]
-        axes.set_yticks([t for t in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if t <= top])
-        axes.set_ylim(bottom=-0.1)
+        stretch(axes)
     if data.ticks:
         axes.set_xticks(range(len(data.ticks)), [shorten(t, 12) for t in data.ticks])
         axes.set_xlim(-0.4, len(data.ticks) - 0.6)
@@ -66,6 +63,14 @@ def raw(data: RawData) -> Figure:
     if any(line.label for line in data.lines):
         figure.legend(loc="outside upper center", ncols=min(len(data.lines), 3))
     return figure
+
+
+def stretch(axes) -> None:
+    """Draw counts as log(1 + y), which gives small ones room beside large ones."""
+    axes.set_yscale("function", functions=(np.log1p, np.expm1))
+    top = axes.get_ylim()[1]
+    axes.set_yticks([t for t in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if t <= top])
+    axes.set_ylim(bottom=-0.1)
 
 
 def _points(axes, points: tuple[np.ndarray, np.ndarray, np.ndarray], lines: int) -> None:

@@ -13,6 +13,7 @@ from . import (
     reading,
     residuals,
     sampling,
+    trend,
     variance,
 )
 
@@ -22,6 +23,7 @@ SECTIONS = (
     ("model", "The model", model.model),
     ("prior", "What the priors say before the data", prior.prior),
     ("comparison", "All methods side by side", comparison.comparison),
+    ("trend", "The fitted trend", trend.trend),
     ("likelihood", "The likelihood: nodes and profiles", likelihood.likelihood),
     ("variance", "How much groups differ", variance.variance),
     ("groups", "The group effects", groups.groups),

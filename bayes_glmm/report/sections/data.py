@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ..bins import binned, means_at
 from ..document import Block, Bullets, Code, Picture, Table, Text
 from ..figures.raw import Line, RawData, raw
 from ..material import Material, attempt
@@ -127,11 +128,11 @@ def _choose(m, frame: pd.DataFrame) -> tuple[str | None, str | None]:
 
 def _raw(m, frame: pd.DataFrame, along: str, split: str | None) -> tuple[RawData, str]:
     ticks, x = _positions(frame[along])
-    center, how = _binned(x)
+    center, how = binned(x, DISTINCT)
     names, number = _parts(frame, split)
     y, trials = frame[" y"].to_numpy(), frame[" trials"].to_numpy()
     lines = [
-        Line(name, *_means(center[number == k], y[number == k], trials[number == k]))
+        Line(name, *means_at(center[number == k], y[number == k], trials[number == k])[:2])
         for k, name in enumerate(names)
     ]
     counts = not _of_successes(m)
@@ -171,24 +172,6 @@ def _positions(column) -> tuple[list[str], np.ndarray]:
     return [str(c) for c in coded.cat.categories], coded.cat.codes.to_numpy(float)
 
 
-def _binned(x: np.ndarray) -> tuple[np.ndarray, str]:
-    """Centre of each row's bin; few values are their own bins."""
-    if len(np.unique(x)) <= DISTINCT:
-        return x, "means at each value"
-    edges = np.unique(np.quantile(x, np.linspace(0, 1, DISTINCT + 1)))
-    number = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
-    centers = np.array(
-        [x[number == k].mean() if (number == k).any() else 0.0 for k in range(len(edges) - 1)]
-    )
-    return centers[number], f"means in {len(edges) - 1} bins of about equal size"
-
-
-def _means(center: np.ndarray, y: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean response per trial at each place."""
-    places, number = np.unique(center, return_inverse=True)
-    return places, np.bincount(number, y) / np.bincount(number, trials)
-
-
 def _threads(m, frame: pd.DataFrame, x: np.ndarray):
     """Lines of single levels, where there are few and they are more than zeros and ones."""
     if not m.family.has_trials or not m.design.groups:
@@ -197,7 +180,7 @@ def _threads(m, frame: pd.DataFrame, x: np.ndarray):
         return ()
     group, y, trials = (frame[name].to_numpy() for name in (" group", " y", " trials"))
     each = (group == level for level in range(m.design.groups[0].n_levels))
-    return [_means(x[mine], y[mine], trials[mine]) for mine in each]
+    return [means_at(x[mine], y[mine], trials[mine])[:2] for mine in each]
 
 
 def _jitter(x: np.ndarray, factor: bool) -> np.ndarray:
