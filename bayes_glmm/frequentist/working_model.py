@@ -169,7 +169,7 @@ def iterate(
         if change > UNSETTLED and (low := np.abs(theta) < REVIVED * unit).any():
             theta, hessian = np.where(low, REVIVED * unit, theta), None
         # no finer than the working model itself is known
-        accuracy = max(1e-1 * min(change, 1.0), tolerance)
+        accuracy = max(0.5 * min(change, 1.0), tolerance)
         criterion = Criterion(problem, products)
         minimum = minimise(criterion, theta, scale, hessian, accuracy)
         theta, hessian = minimum.x, minimum.hessian
