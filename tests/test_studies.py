@@ -80,10 +80,6 @@ def test_the_committed_calibration_is_inside_its_envelopes():
     assert max(worst) < 0.3
 
 
-# hours of NUTS: ``python -m studies.agreement --only …`` adds them
-LARGEST = {"grouseticks-3", "toenail", "p40"}
-
-
 def agreement_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     folder = ROOT / "studies/results"
     return pd.read_csv(folder / "agreement.csv"), pd.read_csv(folder / "agreement_runs.csv")
@@ -97,7 +93,7 @@ def test_the_two_samplers_of_the_committed_study_agree():
     quantities at the length asked for; at 2 % the 5 % are 2.5 errors.
     """
     table, _ = agreement_tables()
-    assert set(table["case"]) >= set(agreement.CASES) - LARGEST
+    assert set(table["case"]) == set(agreement.CASES)
     assert table["z"].abs().max() <= agreement.LIMIT
     assert (table["sd_ratio"] - 1).abs().max() <= agreement.SDS
     assert table["sd_ratio_mcse"].max() <= 0.02

@@ -204,6 +204,28 @@ class Kernel:
         return self.compiled(*arguments)
 
 
+class FixedTypes:
+    """A kernel for a caller whose arguments always have the same types.
+
+    At the first call Numba compares them with the signature. Later calls go to the machine code:
+    for arguments that are functions Numba looks types up in Python at every call, which takes
+    longer (20 us) than a small integral.
+    """
+
+    def __init__(self, kernel: Kernel):
+        self._kernel = kernel
+        self._machine_code: Any = None
+
+    def __call__(self, *arguments):
+        """Run the compiled function."""
+        if self._machine_code is not None:
+            return self._machine_code(*arguments)
+        found = self._kernel(*arguments)
+        (overload,) = self._kernel.compiled.overloads.values()
+        self._machine_code = overload.entry_point
+        return found
+
+
 def kernel(signature):
     """Decorate a kernel that is called from Python: explicit signature, cached on disk."""
     return lambda function: Kernel(function, signature)

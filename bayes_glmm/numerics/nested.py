@@ -46,6 +46,7 @@ from math import inf
 import numpy as np
 from scipy.linalg import block_diag
 
+from .compiled import FixedTypes
 from .groups import chunks_of, parents
 from .nested_integral import integrate_nested
 from .pieces import Pieces, in_threads
@@ -74,6 +75,7 @@ class Nested:
         self.blocks, self.y, self.trials = blocks, y, trials
         self.finer, self.coarser = ranked
         self.parent = parents(*ranked)
+        self._kernel = FixedTypes(integrate_nested)
         # inner levels in the order of the rows
         self.order = np.argsort(self.parent, kind="stable")
         place = np.empty_like(self.order)
@@ -136,7 +138,7 @@ class Nested:
 
     def _run(self, first: int, last: int, base, dispersion, L, moments) -> int:
         b = self.blocks
-        return integrate_nested(
+        return self._kernel(
             b.density, b.score, b.spread, b.has_dispersion, moments,
             self.y, self.trials, base, dispersion, self.Z, L,
             self.row_starts, self.inner_starts, self.chunks, self.parts, self.part_starts,

@@ -33,6 +33,7 @@ from math import inf, log
 import numpy as np
 from scipy.special import roots_hermitenorm
 
+from .compiled import FixedTypes
 from .groups import chunks_of
 from .pieces import Pieces, in_threads
 from .scalar_integral import find_modes, integrate_scalar
@@ -82,6 +83,7 @@ class Quadrature:
         self.use_nodes(nodes)
         n, G, q = len(y), factor.levels, factor.q
         self.scalar = q == 1
+        self._kernel = FixedTypes(integrate_scalar if self.scalar else integrate_vector)
         self.chunks = chunks_of(self.starts, CHUNK_ROWS)
         parts = len(self.chunks) - 1 if self.scalar else G
         self.Z = np.array(factor.Z.T, float, order="C")
@@ -114,7 +116,7 @@ class Quadrature:
 
     def _scalar(self, first: int, last: int, base, dispersion, L, moments) -> int:
         b, (x, log_factor) = self.blocks, self.rule
-        return integrate_scalar(
+        return self._kernel(
             find_modes.pointer, b.density, b.score, b.spread, b.has_dispersion, moments,
             self.y, self.trials, base, dispersion, self.Z[0], L[0, 0],
             self.starts, self.chunks, first, last,
@@ -125,7 +127,7 @@ class Quadrature:
 
     def _vector(self, first: int, last: int, base, dispersion, L, moments) -> int:
         b = self.blocks
-        return integrate_vector(
+        return self._kernel(
             b.density, b.score, b.spread, b.has_dispersion,
             self.y, self.trials, base, dispersion, self.Z, L, self.starts, first, last,
             *self.rule, NEWTON_DECREMENT, NEWTON_ROUNDS,
