@@ -17,6 +17,9 @@ def settings() -> argparse.Namespace:
     )
     # a part of the cases does not replace the results of all, unless a folder is named
     parser.add_argument("--out", type=Path, default=None, help="folder to write into")
+    parser.add_argument(
+        "--name", default="latest", help="of the files written: NAME.md and NAME.json"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of BLAS, OpenMP, Numba, Rayon")
     parser.add_argument("--no-posteriors", action="store_true", help="leave the samplers out")
     parser.add_argument(

@@ -1,27 +1,41 @@
 """What is timed: a case is one data set, one model, one method."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bayes_glmm as bg
+from bayes_glmm.residual import Exponential
 
-from .frames import COMPLETE, CROSSED, NESTED, SIMULATED
+from .frames import COMPLETE, CROSSED, NESTED, RATINGS, SIMULATED
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A data set with a model: random intercepts for each of ``groups``."""
+    """A data set with a model: ``slopes`` vary between the levels of each of ``groups``.
+
+    ``residual`` correlates rows exponentially in time, with or without nugget.
+    """
 
     data: str
     response: str
     fixed: str
     groups: tuple[str, ...]
     family: str
-    time: str | None = None
+    slopes: str = "1"
+    residual: Exponential | None = None
+
+    @property
+    def name(self) -> str:
+        """Name it for ``--only`` and the tables."""
+        if self.residual is None:
+            return self.data
+        nugget = " and nugget" if self.residual.nugget else ""
+        alone = "" if self.groups else ", no random effects"
+        return f"{self.data}, residuals correlated exponentially{nugget}{alone}"
 
     @property
     def formula(self) -> str:
         """Return the model in lme4's syntax."""
-        return " + ".join([self.marginal, *(f"(1 | {g})" for g in self.groups)])
+        return " + ".join([self.marginal, *(f"({self.slopes} | {g})" for g in self.groups)])
 
     @property
     def marginal(self) -> str:
@@ -44,7 +58,7 @@ class Case:
     @property
     def name(self) -> str:
         """Name it for ``--only`` and the tables."""
-        return f"{self.problem.data}: {self.method.label}"
+        return f"{self.problem.name}: {self.method.label}"
 
 
 CBPP = Problem("cbpp", "cbind(incidence, healthy)", "period", ("herd",), "binomial")
@@ -55,6 +69,13 @@ OHIO = Problem("ohio", "resp", "age * smoke", ("id",), "bernoulli")
 GROUSE = Problem(
     "grouseticks", "ticks", "year + height_scaled", ("index", "brood", "location"), "poisson"
 )
+SLEEP = Problem("sleepstudy", "reaction", "days", ("subject",), "gaussian", slopes="days")
+PENICILLIN = Problem("penicillin", "diameter", "1", ("plate", "sample"), "gaussian")
+DIETOX = Problem("dietox", "weight", "cu * time", ("pig",), "gaussian", slopes="time")
+MILK = Problem("milk", "protein", "diet + time + time2", ("cow",), "gaussian")
+DECAY = replace(MILK, residual=Exponential("time", by="cow"))
+NUGGET = replace(MILK, residual=Exponential("time", by="cow", nugget=True))
+NUGGET_ALONE = replace(NUGGET, groups=())  # generalized least squares, no random effects
 
 LAPLACE = bg.ML(nodes=1)
 PQL = bg.PQL(likelihood="ml")  # the form that MASS::glmmPQL has
@@ -82,6 +103,11 @@ def nested(rows: int) -> Problem:
     return Problem(f"{NESTED}-{rows}", "y", "x", ("g", "h", "k"), "bernoulli")
 
 
+def ratings(rows: int) -> Problem:
+    """Return the linear problem of raters crossed with those they rate, that many rows."""
+    return Problem(f"{RATINGS}-{rows}", "y", "service", ("rater", "rated"), "gaussian")
+
+
 def cases(quick: bool) -> list[Case]:
     """List what is timed with maximum likelihood, quasi-likelihood and estimating equations."""
     return quick_cases() if quick else all_cases()
@@ -105,6 +131,11 @@ def all_cases() -> list[Case]:
         *[Case(problem, MOMENTS) for problem in (*small, large, simulated(100_000))],
         *[Case(problem, PAIRS) for problem in (OHIO, large, simulated(100_000))],
         Case(OHIO, bg.GEE("ar1", association="equation", scale="n")),
+        *[
+            Case(problem, bg.REML())
+            for problem in (SLEEP, PENICILLIN, DIETOX, MILK, DECAY, NUGGET, NUGGET_ALONE)
+        ],
+        Case(ratings(70_000), bg.REML()),
     ]
 
 
@@ -119,6 +150,7 @@ def quick_cases() -> list[Case]:
         Case(EPIL, PQL),
         *[Case(problem, MOMENTS) for problem in (OHIO, large)],
         Case(OHIO, PAIRS),
+        *[Case(problem, bg.REML()) for problem in (SLEEP, NUGGET, ratings(7_000))],
     ]
 
 

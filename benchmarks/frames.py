@@ -9,6 +9,7 @@ import pandas as pd
 import bayes_glmm as bg
 
 SIMULATED, CROSSED, COMPLETE, NESTED = "simulated", "crossed", "complete", "nested"
+RATINGS = "ratings"
 
 
 @cache
@@ -18,14 +19,17 @@ def frame(name: str) -> pd.DataFrame:
     ``crossed-10000`` and ``nested-10000`` have 10,000 rows, ``complete-316`` each of 316
     levels with each of 24 others once.
 
-    cbpp gets the column ``healthy``, because the package glmm takes column names only inside
-    ``cbind()``.
+    ``ratings-70000`` has 70,000 rows of a linear model. cbpp gets the column ``healthy``, because
+    the package glmm takes column names only inside ``cbind()``; milk gets ``time2``, the square of
+    ``time``, because formula languages write it differently.
     """
     kind, _, size = name.partition("-")
     if kind in MAKERS:
         return MAKERS[kind](int(size))
     data = bg.load_dataset(name)
-    return data.assign(healthy=data["size"] - data["incidence"]) if name == "cbpp" else data
+    if name == "cbpp":
+        return data.assign(healthy=data["size"] - data["incidence"])
+    return data.assign(time2=data["time"] ** 2) if name == "milk" else data
 
 
 def simulated_clusters(groups: int, rows: int = 5, seed: int = 1) -> pd.DataFrame:
@@ -68,6 +72,20 @@ def simulated_nested(rows: int, seed: int = 1) -> pd.DataFrame:
     return _binary(rng, np.sum(effects, axis=0), {"g": g, "h": h, "k": k})
 
 
+def simulated_ratings(rows: int, seed: int = 1) -> pd.DataFrame:
+    """Simulate ratings like lme4's InstEval: 3,000 raters crossed with 1,100 rated at 70,000 rows.
+
+    Standard deviations .33, .52 and 1.18, those of InstEval.
+    """
+    rng = np.random.default_rng(seed)
+    raters, rated = rows * 3 // 70, rows * 11 // 700
+    rater, other = rng.integers(raters, size=rows), rng.integers(rated, size=rows)
+    service = rng.integers(2, size=rows)
+    effects = 0.33 * rng.normal(size=raters)[rater] + 0.52 * rng.normal(size=rated)[other]
+    y = 3.2 - 0.1 * service + effects + 1.18 * rng.normal(size=rows)
+    return pd.DataFrame({"y": y, "service": service, "rater": rater, "rated": other})
+
+
 def _binary(rng, random_part: np.ndarray, groups: dict) -> pd.DataFrame:
     """Draw a logistic response with one covariate."""
     x = rng.normal(size=len(random_part))
@@ -81,6 +99,7 @@ MAKERS = {
     CROSSED: simulated_crossed,
     COMPLETE: simulated_complete,
     NESTED: simulated_nested,
+    RATINGS: simulated_ratings,
 }
 
 

@@ -15,7 +15,7 @@ def contenders(case: Case) -> list[InProcess]:
     problem, data = case.problem, frame(case.problem.data)
 
     def model():
-        return bg.GLMM(problem.formula, data, family=problem.family)
+        return bg.GLMM(problem.formula, data, family=problem.family, residual=problem.residual)
 
     kept = model()
     return [
@@ -35,6 +35,7 @@ def finished(fit: bg.Fit) -> bg.Fit:
 def read(fit: bg.Fit) -> Answer:
     """Read our answer."""
     components = fit.varcorr()
+    components = components[(components["term"] == "Intercept") & components["sd"].notna()]
     return Answer(
         beta=named(fit.terms, fit.fixef()),
         se=named(fit.terms, fit.se()),

@@ -1,5 +1,6 @@
 """Peers written for Python: glmm (a Rust engine) and statsmodels."""
 
+import warnings
 from functools import partial
 from importlib.util import find_spec
 
@@ -20,6 +21,9 @@ def contenders(case: Case) -> list[InProcess | Missing]:
         found.append(_if_installed("statsmodels", statsmodels_glm, case))
     if case.method == bg.GEE("exchangeable") and not case.problem.grouped:
         found.append(_if_installed("statsmodels", statsmodels_gee, case))
+    one = len(case.problem.groups) == 1 and case.problem.residual is None
+    if isinstance(case.method, bg.REML) and one:
+        found.append(_if_installed("statsmodels", statsmodels_mixed, case))
     return found
 
 
@@ -87,6 +91,34 @@ def statsmodels_gee(case: Case):
         ).fit()
 
     return fit, read_statsmodels
+
+
+def statsmodels_mixed(case: Case):
+    """``MixedLM.from_formula``, by REML."""
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    problem, data = case.problem, frame(case.problem.data)
+    (group,) = problem.groups
+
+    def fit():
+        slopes = f"~ {problem.slopes}"
+        model = MixedLM.from_formula(problem.marginal, data, re_formula=slopes, groups=group)
+        with warnings.catch_warnings(record=True) as caught:
+            return model.fit(), caught
+
+    return fit, lambda found: read_mixed(*found, group)
+
+
+def read_mixed(fit, caught, group: str) -> Answer:
+    """Read statsmodels' linear mixed model; it warns of every optimiser that it tries."""
+    terms = fit.fe_params.index
+    return Answer(
+        beta=named(terms, fit.fe_params),
+        se=named(terms, fit.bse_fe),
+        sd={group: float(fit.cov_re.iloc[0, 0]) ** 0.5},
+        loglik=float(fit.llf),
+        notes=tuple(dict.fromkeys(str(w.message) for w in caught))[-1:],
+    )
 
 
 def read_statsmodels(fit, loglik: float | None = None) -> Answer:

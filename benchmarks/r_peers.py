@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bayes_glmm as bg
 
-from .cases import Case
+from .cases import Case, Problem
 from .contender import Missing, Run
 from .frames import factors, frame, write_csv
 from .r_session import HINT, RSession, have_r
@@ -24,6 +24,9 @@ PQL = {
 }
 MOMENTS = {"gee": "gee::gee({marginal}, {group}, d, family = {family}, corstr = '{corr}')"}
 EQUATION = {"geepack": "geepack::geeglm({marginal}, {family}, d, id = {group}, corstr = '{corr}')"}
+LMER = {"lme4": "{{ m <- lme4::lmer({formula}, d); vcov(m); m }}"}
+LME = {"nlme": "nlme::lme({marginal}, d, ~ {slopes} | {group}, {correlation})"}
+GLS = {"nlme": "nlme::gls({marginal}, d, {correlation})"}
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,35 @@ class RContender:
         return self.session.time(self.expression)
 
 
-def calls(method) -> dict[str, str]:
-    """Return the R packages that do the method's job, and how."""
+def calls(case: Case) -> dict[str, str]:
+    """Return the R packages that do the job of a case, and how."""
+    method = case.method
+    if isinstance(method, bg.REML):
+        return linear(case.problem)
     if isinstance(method, bg.GEE):
         return EQUATION if method.association == "equation" else MOMENTS
     if isinstance(method, bg.ML):
         return LAPLACE if method.nodes == 1 else QUADRATURE
     return {bg.GLM: GLM, bg.PQL: PQL}.get(type(method), {})
+
+
+def linear(problem: Problem) -> dict[str, str]:
+    """Return those for a linear mixed model; crossed factors are cumbersome in nlme."""
+    if not problem.groups:
+        return GLS
+    if problem.residual is not None:
+        return LME
+    return LMER | (LME if len(problem.groups) == 1 else {})
+
+
+def correlation(problem: Problem) -> str:
+    """Return nlme's argument for the residual correlation."""
+    if problem.residual is None:
+        return ""
+    nugget = str(problem.residual.nugget).upper()
+    residual = problem.residual
+    form = f"~ {residual.time} | {residual.by}"
+    return f"correlation = nlme::corExp(form = {form}, nugget = {nugget})"
 
 
 def expression(template: str, case: Case) -> str:
@@ -55,7 +80,9 @@ def expression(template: str, case: Case) -> str:
     return template.format(
         formula=problem.formula,
         marginal=problem.marginal,
-        group=problem.groups[0],
+        group=problem.groups[0] if problem.groups else "",
+        slopes=problem.slopes,
+        correlation=correlation(problem),
         family={"bernoulli": "binomial"}.get(problem.family, problem.family),
         nodes=getattr(method, "nodes", 1),
         corr=getattr(method, "corr", ""),
@@ -79,7 +106,7 @@ class RPeers:
 
     def __init__(self, case: Case, folder: Path):
         self.session = None
-        wanted = calls(case.method)
+        wanted = calls(case)
         if not have_r():
             self.contenders = [Missing(f"R {package}", HINT) for package in wanted]
             return

@@ -1,4 +1,4 @@
-"""Results on disk: ``latest.json`` for programs, ``latest.md`` for people."""
+"""Results on disk: ``latest.json`` (or another name) for programs, ``latest.md`` for people."""
 
 import json
 from collections.abc import Sequence
@@ -36,11 +36,11 @@ class Record:
         if folder is not None:
             self.write(folder, "unfinished")
 
-    def finish(self, folder: Path) -> None:
-        """Write everything in the place of the last results."""
+    def finish(self, folder: Path, name: str) -> None:
+        """Write everything in the place of the last results of that name."""
         self.write(folder, "unfinished")
         for suffix in ("json", "md"):
-            (folder / f"unfinished.{suffix}").replace(folder / f"latest.{suffix}")
+            (folder / f"unfinished.{suffix}").replace(folder / f"{name}.{suffix}")
 
     def as_dict(self) -> dict:
         """Return it for JSON."""

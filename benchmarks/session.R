@@ -28,7 +28,7 @@ answer.glm <- function(m) {
 }
 
 answer.merMod <- function(m) {
-  constant <- if (m@devcomp$dims[["nAGQ"]] > 1) saturated(m) else 0
+  constant <- if (isTRUE(m@devcomp$dims["nAGQ"] > 1)) saturated(m) else 0
   list(beta = lme4::fixef(m), se = sqrt(diag(as.matrix(vcov(m)))),
        sd = intercept_sds(lme4::VarCorr(m)), loglik = as.numeric(logLik(m)) + constant)
 }
@@ -42,6 +42,15 @@ answer.glmmPQL <- function(m) {
   # summary() multiplies by sqrt(N / (N - p)); varFix does not
   sds <- lapply(m$modelStruct$reStruct, function(s) sqrt(as.matrix(s)[1, 1]) * m$sigma)
   list(beta = nlme::fixef(m), se = sqrt(diag(m$varFix)), sd = sds)
+}
+
+answer.lme <- function(m) {
+  sds <- lapply(m$modelStruct$reStruct, function(s) sqrt(as.matrix(s)[1, 1]) * m$sigma)
+  list(beta = nlme::fixef(m), se = sqrt(diag(m$varFix)), sd = sds, loglik = as.numeric(logLik(m)))
+}
+
+answer.gls <- function(m) {
+  list(beta = coef(m), se = sqrt(diag(vcov(m))), loglik = as.numeric(logLik(m)))
 }
 
 answer.geeglm <- function(m) {

@@ -61,8 +61,8 @@ def run(options: Namespace, out: Path | None) -> Record:
         show(f"{group[0].problem}: posterior", SAMPLED_COLUMNS, body)
     say(record.load())
     if out is not None:
-        record.finish(out)
-        say(f"Written: {out / 'latest.md'} and latest.json.")
+        record.finish(out, options.name)
+        say(f"Written: {out / options.name}.md and .json.")
     return record
 
 

@@ -2,9 +2,13 @@
 
 import pytest
 
+import bayes_glmm as bg
+from benchmarks import ours, r_peers
 from benchmarks.answer import Answer, Tolerance, agreement, canonical
+from benchmarks.cases import DECAY, NUGGET, NUGGET_ALONE, PENICILLIN, SLEEP, Case, cases
 from benchmarks.clock import Budget, race
 from benchmarks.contender import Run
+from benchmarks.frames import frame
 from benchmarks.rows import judge
 
 OURS = Answer({"Intercept": 1.0, "x": 2.0}, {"Intercept": 0.5, "x": 0.1}, {"g": 2.0}, -10.0)
@@ -75,3 +79,44 @@ def test_a_contender_that_fails_is_left_out_and_says_why():
     assert broken.failure == "no such thing"
     assert turns == ["a", "b", "b"]
     assert sound.answer is OURS
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_linear_case_has_a_name_of_its_own(quick):
+    names = [case.name for case in cases(quick) if isinstance(case.method, bg.REML)]
+    assert len(set(names)) == len(names) >= 3
+
+
+@pytest.mark.parametrize(
+    ("problem", "package", "call"),
+    [
+        (SLEEP, "lme4", "lme4::lmer(reaction ~ days + (days | subject), d)"),
+        (SLEEP, "nlme", "nlme::lme(reaction ~ days, d, ~ days | subject, )"),
+        (PENICILLIN, "lme4", "lmer(diameter ~ 1 + (1 | plate) + (1 | sample), d)"),
+        (DECAY, "nlme", "corExp(form = ~ time | cow, nugget = FALSE)"),
+        (NUGGET, "nlme", "d, ~ 1 | cow, correlation = nlme::corExp(form = ~ time | cow, nugget"),
+        (NUGGET_ALONE, "nlme", "nlme::gls(protein ~ diet + time + time2, d, correlation ="),
+    ],
+)
+def test_r_is_asked_for_the_same_linear_model(problem, package, call):
+    case = Case(problem, bg.REML())
+    assert call in r_peers.expression(r_peers.calls(case)[package], case)
+
+
+def test_crossed_factors_and_correlated_residuals_go_to_the_package_that_has_them():
+    has = {p.name: set(r_peers.calls(Case(p, bg.REML()))) for p in (SLEEP, PENICILLIN, NUGGET)}
+    assert list(has.values()) == [{"lme4", "nlme"}, {"lme4"}, {"nlme"}]
+
+
+def test_our_answer_holds_the_sds_of_intercepts():
+    contender, _ = ours.contenders(Case(SLEEP, bg.REML()))
+    found = contender.run().answer
+    # lme4's restricted likelihood of sleepstudy (Bates et al. 2015, section 1.2)
+    assert found.sd == {"subject": pytest.approx(24.740, abs=1e-3)}
+    assert found.loglik == pytest.approx(-871.814, abs=1e-3)
+
+
+def test_simulated_ratings_have_the_levels_that_they_are_named_for():
+    data = frame("ratings-7000")
+    assert len(data) == 7000
+    assert data["rater"].max() < 300 and data["rated"].max() < 110

@@ -6,8 +6,9 @@ This is the only folder that hands anything to formulaic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -278,9 +279,10 @@ def build_design(
     y, trials, response_levels = make_response(frame, formula.response)
     levels = _factor_levels(frame, formula)
     values = _predictors(frame, formula, levels)
-    X, fixed = _build_columns(formula.fixed, values)
+    columns = cache(lambda rhs: _build_columns(rhs, values))  # x + (x | g) has one side twice
+    X, fixed = columns(formula.fixed)
     check_rank(X, fixed.names)
-    built = [_build_group(frame, values, formula, columns) for columns in _factors(formula)]
+    built = [_build_group(frame, columns, formula, group) for group in _factors(formula)]
     groups = tuple(block for block, _ in built)
     check_group_names([block.group for block in groups])
     n = np.arange(len(frame))
@@ -441,16 +443,19 @@ def _factors(formula: Formula) -> list[tuple[str, ...]]:
 
 
 def _build_group(
-    frame: pd.DataFrame, values: pd.DataFrame, formula: Formula, columns: tuple[str, ...]
+    frame: pd.DataFrame,
+    columns: Callable[[str], tuple[np.ndarray, _Columns]],
+    formula: Formula,
+    group: tuple[str, ...],
 ) -> tuple[GroupBlock, tuple[Grouping, tuple[_Columns, ...]]]:
-    """Collect every random term on one grouping factor."""
-    grouping, index = make_grouping(frame, columns)
+    """Collect every random term on one grouping factor; ``columns`` builds a right-hand side."""
+    grouping, index = make_grouping(frame, group)
     matrices, pieces, blocks = [], [], []
     width = 0
     for term in formula.random:
-        if set(term.group) != set(columns):
+        if set(term.group) != set(group):
             continue
-        matrix, piece = _build_columns(term.columns, values)
+        matrix, piece = columns(term.columns)
         matrices.append(matrix)
         pieces.append(piece)
         blocks.append(tuple(range(width, width + matrix.shape[1])))

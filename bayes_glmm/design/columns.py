@@ -103,7 +103,9 @@ def complete_rows(frame: pd.DataFrame, names: Sequence[str], missing: str) -> pd
         with ``missing="drop"`` when no row is left.
     """
     columns = list(dict.fromkeys(names))
-    absent = frame[columns].isna().to_numpy()
+    if not columns:
+        return frame
+    absent = np.column_stack([column_of(frame, name).isna() for name in columns])
     rows = absent.any(axis=1)
     if not rows.any():
         return frame

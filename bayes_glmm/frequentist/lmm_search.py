@@ -210,7 +210,8 @@ class LinearSearch:
             return value, gradient[free]
 
         if free.any():
-            found = minimise(objective, x[free], self.scale[free], hessian, tolerance)
+            scale = self.scale[free]
+            found = minimise(objective, x[free], scale, hessian, tolerance, one_sided=True)
         else:
             found = Minimum(x[free], np.zeros((0, 0)), True)
         end = x.copy()

@@ -99,6 +99,11 @@ class LinearMixed:
             return FixedColumns(X, y)
         return equations.cross_products(y, np.ones(len(y)))
 
+    @cached_property
+    def outer_jacobian(self) -> np.ndarray:
+        """Derivatives of the user's coefficients by the standardised ones, ``(p, p)``."""
+        return self.standard.outer_jacobian(self.p)
+
     def degrees_of_freedom(self, reml: bool) -> int:
         """``n - p`` for REML, n for ML."""
         return self.n - self.p if reml else self.n
@@ -188,7 +193,7 @@ class LinearState:
     @cached_property
     def beta_covariance(self) -> np.ndarray:
         """``(X'V^{-1}X)^{-1}`` in the user's columns; times sigma² it is Var(beta)."""
-        jacobian = self.model.standard.outer_jacobian(self.model.p)
+        jacobian = self.model.outer_jacobian
         return jacobian @ self.solution.beta_covariance() @ jacobian.T
 
     @property

@@ -60,12 +60,13 @@ class Solution:
         root = cholesky_blocks(L.T @ c.A @ L + np.eye(len(L)))
         self.T = solve_blocks(root, L.T)
         self.TA, TB = product(self.T, c.A), product(self.T, c.B)
-        self.T_rest = multiply_blocks(self.T, c.coupling)
         U = TB.reshape(-1, TB.shape[2])
         self.TB = TB
-        inner = self.T_rest.T @ self.T_rest
-        self.S_rest = c.rest - (inner if sparse.issparse(c.rest) else as_dense(inner))
-        self.S_mixed = c.rest_columns - self.T_rest.T @ U
+        if c.equations.n_rest:
+            self.T_rest = multiply_blocks(self.T, c.coupling)
+            inner = self.T_rest.T @ self.T_rest
+            self.S_rest = c.rest - (inner if sparse.issparse(c.rest) else as_dense(inner))
+            self.S_mixed = c.rest_columns - self.T_rest.T @ U
         self.S = c.columns - U.T @ U
         self.log_det = 2 * np.log(np.einsum("gii->gi", root)).sum() - c.log_weight
         self.log_det += c.equations.log_det_relatives
@@ -110,10 +111,13 @@ class Solution:
         """Find ``Z'Pz`` and the predictions ``b = Lambda v``, ``v = A Lambda' Z'Pz``."""
         c, e = self.products, self.products.equations
         p = e.p
-        b = e.multiply_rest(self.lower, u)
-        score = self.S_mixed[:, p] - self.S_mixed[:, :p] @ self.beta - self.S_rest @ b
         left = c.B[:, :, p] - c.B[:, :, :p] @ self.beta
-        left = (left - (c.coupling @ b).reshape(left.shape))[:, :, None]
+        score = u
+        if e.n_rest:
+            b = e.multiply_rest(self.lower, u)
+            score = self.S_mixed[:, p] - self.S_mixed[:, :p] @ self.beta - self.S_rest @ b
+            left = left - (c.coupling @ b).reshape(left.shape)
+        left = left[:, :, None]
         first = left - product(self.TA.transpose(0, 2, 1), product(self.T, left))
         self.scores = self._by_factor(
             first[:, :, 0], lambda k, part: score[part].reshape(-1, e.factors[k].q)

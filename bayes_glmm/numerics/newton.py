@@ -38,6 +38,7 @@ def minimise(
     hessian: np.ndarray | None = None,
     tolerance: float = 1e-9,
     limit: int = 100,
+    one_sided: bool = False,
 ) -> Minimum:
     r"""Minimise a smooth function.
 
@@ -55,10 +56,12 @@ def minimise(
         Accepted decrement :math:`\sqrt{g'H^{-1}g}`: the last step in units of the curvature.
     limit
         Most steps.
+    one_sided
+        Whether the differences at the start may be, for half the evaluations.
     """
     value, gradient = objective(x)
     if hessian is None:
-        hessian = difference_hessian(objective, x, scale)
+        hessian = difference_hessian(objective, x, scale, gradient if one_sided else None)
     for _ in range(limit):
         step = descent(hessian, gradient)
         slope = gradient @ step
@@ -100,14 +103,19 @@ def follow(hessian: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndar
     return hessian + np.outer(rest, rest) / (rest @ step)
 
 
-def difference_hessian(objective: Objective, x: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Take central differences of the gradient, symmetrised, shape ``(m, m)``.
+def difference_hessian(
+    objective: Objective, x: np.ndarray, scale: np.ndarray, gradient: np.ndarray | None = None
+) -> np.ndarray:
+    """Take differences of the gradient, symmetrised, shape ``(m, m)``.
 
-    Steps are 1e-4 of the value, or of a tenth of its usual size ``scale`` where that is more.
+    Steps are 1e-4 of the value, or of a tenth of its usual size ``scale`` where that is more;
+    central, or one-sided from the ``gradient`` at ``x``.
     """
     steps = 1e-4 * np.maximum(np.abs(x), 0.1 * scale)
     rows = [
         (objective(x + h)[1] - objective(x - h)[1]) / (2 * d)
+        if gradient is None
+        else (objective(x + h)[1] - gradient) / d
         for d, h in zip(steps, np.diag(steps), strict=True)
     ]
     hessian = np.array(rows).reshape(len(x), len(x))
