@@ -78,6 +78,7 @@ _HOME = {
             "InverseWishart",
             "LKJ",
             "R2D2M2",
+            "Beta",
             "Flat",
             "Power",
         ),

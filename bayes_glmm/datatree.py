@@ -9,7 +9,7 @@ population-averaged coefficients are ``beta_pa``, so that no plot lays them over
 import numpy as np
 import xarray as xr
 
-from .fit import datatree_name
+from .fit import datatree_name, variables_of
 
 CHAINS, DRAWS = 4, 1000
 
@@ -27,11 +27,9 @@ def dims_and_coords(model, beta: str = "beta") -> tuple[dict[str, list[str]], di
             dims[f"corr_{g.group}"] = [f"{g.group}_pair"]
             coords[f"{g.group}_pair"] = list(g.pair_names)
     if model.repeated is not None:
+        coords |= residual_coords(model)
         for parameter in model.repeated.parameters:
-            name = f"residual_{parameter.name}"
-            dims[name] = ["residual_pair"] if parameter.pair else []
-            if parameter.pair:
-                coords.setdefault("residual_pair", []).append(parameter.pair)
+            dims[f"residual_{parameter.name}"] = ["residual_pair"] if parameter.pair else []
     if model.family.has_dispersion:
         dims["dispersion"] = []
     if (joint := model.priors.joint) is not None:
@@ -56,6 +54,13 @@ def coords_of(design) -> dict[str, list]:
     return coords
 
 
+def residual_coords(model) -> dict[str, list]:
+    """Pairs of times whose residual correlations are parameters; nothing for other models."""
+    parameters = () if model.repeated is None else model.repeated.parameters
+    pairs = [parameter.pair for parameter in parameters if parameter.pair]
+    return {"residual_pair": pairs} if pairs else {}
+
+
 def dataset(model, draws: dict[str, np.ndarray], beta: str = "beta") -> xr.Dataset:
     """Label arrays of shape ``(chains, draws, …)`` as one group of a DataTree."""
     dims, coords = dims_and_coords(model, beta)
@@ -70,12 +75,8 @@ def draws_of(fit) -> dict[str, np.ndarray]:
     The names are ``fit.parameter_names``, in their order.
     """
     posterior = fit.draws["posterior"]
-    names = ["beta"]
-    for group in fit.model.design.groups:
-        names += [f"sd_{group.group}"] + ([f"corr_{group.group}"] if group.pairs else [])
-    names += ["dispersion"] if fit.model.family.has_dispersion else []
     columns = []
-    for name in names:
+    for name in ("beta", *variables_of(fit.model)):
         array = np.asarray(posterior[name])
         flat = array.reshape(*array.shape[:2], int(np.prod(array.shape[2:])))
         columns += list(np.moveaxis(flat, 2, 0))

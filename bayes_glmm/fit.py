@@ -464,11 +464,7 @@ class Fit:
     def _flat_draws(self) -> np.ndarray:
         """Posterior draws of coefficients and components, shape ``(draws, p + m)``."""
         posterior = self.draws["posterior"]
-        names = ["beta"]
-        for g in self.model.design.groups:
-            names += [f"sd_{g.group}"] + ([f"corr_{g.group}"] if g.pairs else [])
-        names += ["dispersion"] if self.model.family.has_dispersion else []
-        arrays = [np.asarray(posterior[name]) for name in names]
+        arrays = [np.asarray(posterior[name]) for name in ("beta", *variables_of(self.model))]
         return np.concatenate([a.reshape(a.shape[0] * a.shape[1], -1) for a in arrays], axis=1)
 
     def tidy(self, effects: tuple[str, ...] = ("fixed", "ran_pars"), level: float = 0.95):
@@ -589,3 +585,9 @@ def datatree_name(c: Component) -> str:
         return f"residual_{c.term}" + (f"[{c.term2}]" if c.term2 else "")
     inside = c.term if c.kind == "sd" else f"{c.term}~{c.term2}"
     return f"{c.kind}_{c.group}[{inside}]"
+
+
+def variables_of(model) -> list[str]:
+    """Variables of the DataTree that hold the variance parameters, in the contract's order."""
+    names = (datatree_name(c).split("[")[0] for c in components_of(model))
+    return list(dict.fromkeys(names))

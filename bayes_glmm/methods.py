@@ -493,6 +493,7 @@ class NUTS(Method):
 
     engine: ClassVar = "bayes_glmm.bayesian.nuts:fit"
     name: ClassVar = "nuts"
+    serves_residual: ClassVar = True
     draws: int = 1000
     tune: int = 1000
     chains: int = 4

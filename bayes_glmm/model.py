@@ -22,6 +22,9 @@ from .priors import Priors, ResolvedPriors, resolve_priors
 from .residual import ResidualCorrelation
 
 
+RATES = ("half-life", "rate")  # scales of priors that are not read easily
+
+
 class GLMM:
     r"""A generalized linear mixed model with its data and priors; immutable.
 
@@ -100,7 +103,7 @@ class GLMM:
         check_residual(self.residual, family)
         check_response(design, family)
         stated = Priors() if priors is None else priors
-        resolved = resolve_priors(stated, design, family, link)
+        resolved = resolve_priors(stated, design, family, link, self.repeated)
         notes = dropped_message(design)
         values = (formula, design, family, link, stated, resolved, notes)
         names = ("formula", "design", "family", "link", "stated", "priors", "messages")
@@ -174,7 +177,6 @@ class GLMM:
             If the method cannot serve this model; the message names one that can.
         """
         if method is None:
-            refuse_residual(self, "The posterior")
             fit = import_module("bayes_glmm.bayesian.default").fit(self)
         else:
             chosen = get_method(method)
@@ -204,7 +206,6 @@ class GLMM:
         ImproperPriorError
             If a prior is improper: nothing can be drawn from it.
         """
-        refuse_residual(self, "prior_predictive()")
         engine = import_module("bayes_glmm.bayesian.prior")
         return engine.prior_predictive(self, draws, seed)
 
@@ -220,7 +221,8 @@ class GLMM:
         residual = "" if self.residual is None else f"; residual correlation: {self.residual}"
         table = self.priors_table()
         priors = "\n".join(
-            f"  {p} ~ {q}" for p, q in zip(table["parameter"], table["prior"], strict=True)
+            f"  {row.parameter} ~ {row.prior}" + (f": {row.means}" if row.scale in RATES else "")
+            for row in table.itertuples()
         )
         return (
             f"GLMM {self.formula}\n"
@@ -272,7 +274,7 @@ def refuse_residual(model: GLMM, what: str) -> None:
     if model.residual is not None:
         raise NotServedError(
             f"{what} takes residuals as independent and the model has {model.residual}: use "
-            "REML() or ML(), or a model without residual=."
+            "REML(), ML() or NUTS(), or a model without residual=."
         )
 
 

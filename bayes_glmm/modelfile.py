@@ -50,7 +50,7 @@ class ModelFileError(ValueError):
 
 
 def _read_priors(table: Any) -> Priors:
-    """Turn the table [priors] into Priors; keys ending in ``_for`` are tables themselves."""
+    """Turn the table [priors] into Priors; some of its keys are tables themselves."""
     if not isinstance(table, Mapping):
         raise ValueError(f"got {table!r}, but [priors] is a table such as sd = 'HalfNormal(1)'.")
     allowed = [field.name for field in fields(Priors)]
@@ -60,7 +60,7 @@ def _read_priors(table: Any) -> Priors:
             raise ValueError(f"{key!r} is not a key of [priors]: {choose(key, allowed)}")
         if key == "allow_improper":
             chosen[key] = value
-        elif not key.endswith("_for"):
+        elif not (key.endswith("_for") or key == "residual"):
             chosen[key] = _prior_at(key, value)
         elif isinstance(value, Mapping):
             chosen[key] = {k: _prior_at(f"{key}.{k}", v) for k, v in value.items()}

@@ -12,7 +12,7 @@ A parameter has a kind, which says on which scale it has no bounds and what prio
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -88,6 +88,20 @@ class ResidualCorrelation:
         """Give what the correlation depends on, of ascending times ``(m,)``: the lags."""
         return np.abs(time[:, None] - time)
 
+    def distances(self, geometry: np.ndarray, parameters: int) -> np.ndarray:
+        """Give what the correlation of each two rows depends on, shape ``(m, m)``: their lag.
+
+        The diagonal has no meaning. ``parameters`` is how many there are.
+        """
+        return geometry
+
+    def between(self, values: Any, distance: Any, exp=np.exp) -> Any:
+        """Correlations of two different rows, by their ``distances``, elementwise.
+
+        The one formula of a kind: numbers and symbols serve, the latter with their own ``exp``.
+        """
+        raise NotImplementedError
+
     def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """Correlation matrix of a cluster's rows, shape ``(m, m)``.
 
@@ -98,11 +112,17 @@ class ResidualCorrelation:
         geometry
             Of the cluster's times.
         """
-        raise NotImplementedError
+        R = self.between(values, self.distances(geometry, len(values)))
+        R.ravel()[:: len(R) + 1] = 1.0
+        return R
 
     def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """Differentiate ``correlation`` by the parameters, shape ``(k, m, m)``."""
         raise NotImplementedError
+
+    def serial_range(self, largest: int) -> tuple[float, float]:
+        """Bounds of a serial correlation, with ``largest`` rows in the largest cluster."""
+        return -1.0, 1.0
 
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
         """Parameter values from which to search, given the typical gap between rows."""
@@ -153,13 +173,10 @@ class Exponential(ResidualCorrelation):
         found = [ResidualParameter("phi", "rate")]
         return (*found, *([ResidualParameter("nugget", "share")] if self.nugget else []))
 
-    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    def between(self, values: Any, distance: Any, exp=np.exp) -> Any:
         """See the class."""
-        decay = np.exp(-values[0] * geometry)
-        if self.nugget:
-            decay *= 1.0 - values[1]
-            decay.ravel()[:: len(decay) + 1] = 1.0
-        return decay
+        decay = exp(-values[0] * distance)
+        return (1.0 - values[1]) * decay if self.nugget else decay
 
     def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """By ``phi`` and the nugget."""
@@ -199,9 +216,9 @@ class AR1(ResidualCorrelation):
         """``rho``, between -1 and 1."""
         return (ResidualParameter("rho", "serial"),)
 
-    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    def between(self, values: Any, distance: Any, exp=np.exp) -> Any:
         """See the class."""
-        return np.power(values[0], geometry)
+        return values[0] ** distance
 
     def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """By ``rho``."""
@@ -232,13 +249,17 @@ class CompoundSymmetry(ResidualCorrelation):
         """``rho``, above ``-1 / (m - 1)`` for clusters of ``m`` rows."""
         return (ResidualParameter("rho", "serial"),)
 
-    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
-        """See the class."""
-        return np.where(np.eye(len(geometry), dtype=bool), 1.0, values[0])
+    def between(self, values: Any, distance: Any, exp=np.exp) -> Any:
+        """The same for all."""
+        return values[0] + 0.0 * distance
 
     def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """By ``rho``."""
         return (1.0 - np.eye(len(geometry)))[None]
+
+    def serial_range(self, largest: int) -> tuple[float, float]:
+        """From ``-1 / (largest - 1)``, where the rows of the largest cluster sum to zero."""
+        return -1.0 / (largest - 1), 1.0
 
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
         """Weak and strong."""
@@ -274,12 +295,16 @@ class Unstructured(ResidualCorrelation):
         """Numbers of the times, 0, 1, 2, …."""
         return time.astype(np.int64)
 
-    def correlation(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    def distances(self, geometry: np.ndarray, parameters: int) -> np.ndarray:
+        """Give the number of the parameter."""
+        row, column, k = self._places(parameters)
+        number = np.zeros((k, k), np.int64)
+        number[row, column] = number[column, row] = np.arange(parameters)
+        return number[np.ix_(geometry, geometry)]
+
+    def between(self, values: Any, distance: Any, exp=np.exp) -> Any:
         """See the class."""
-        row, column, k = self._places(len(values))
-        whole = np.eye(k)
-        whole[row, column] = whole[column, row] = values
-        return whole[np.ix_(geometry, geometry)]
+        return values[distance]
 
     def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """One where the pair stands."""

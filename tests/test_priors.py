@@ -171,7 +171,7 @@ def test_pymc_has_the_same_log_density(prior, twin, pymc):
     ours = prior.logpdf(np.sqrt(x)) - np.log(2 * np.sqrt(x)) if "var" in prior.stated_on else None
     if isinstance(prior, UniformShrinkage):  # a formula of a uniform variable
         unit = prior.cdf(np.sqrt(x))
-        np.testing.assert_allclose(prior.quantile_of(unit), x, rtol=1e-9)
+        np.testing.assert_allclose(prior.of_pymc(unit), x, rtol=1e-9)
         slope = prior.weight * (1 + prior.weight * x) ** -2  # d unit / d variance
         np.testing.assert_allclose(ours, np.log(slope), rtol=0, atol=1e-12)
         return

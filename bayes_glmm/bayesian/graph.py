@@ -16,6 +16,8 @@ to three times the effective sample size of the standard deviations on the examp
 Under a joint prior (``R2D2M2``) the standard deviations, and those of the coefficients, are
 functions of ``r2``, ``phi`` and the dispersion. Correlation matrices are built from their
 canonical partial correlations, whose priors under LKJ are independent (``priors.correlations``).
+Residuals that are correlated within clusters have the parameters ``residual_…`` and one observed
+variable for all rows (``correlated_response``).
 Variables named ``raw_…`` carry the randomness where the quantity of interest is derived from it.
 """
 
@@ -26,12 +28,11 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import shared
 
-from ..datatree import coords_of
-from ..model import refuse_residual
+from ..datatree import coords_of, residual_coords
 from ..priors.correlations import cholesky_rows, pairs
-from ..priors.deviations import UniformShrinkage
 from ..propriety import require_posterior
 from .bind import quantity
+from .correlated_response import Arrangement, correlations_of, respond, usual_values
 
 
 def build_graph(model) -> pm.Model:
@@ -41,7 +42,8 @@ def build_graph(model) -> pm.Model:
     unique. The columns and the response are data containers: ``pm.set_data`` with
     ``X_data``, ``y_data``, and where the model has them ``offset_data``, ``trials_data``,
     ``index_<group>`` and ``Z_<group>``, prepares posterior prediction for new rows of the
-    same groups.
+    same groups. With residual correlation the rows stay those of the data, whose clusters and
+    times are part of the graph; their columns may change.
 
     Parameters
     ----------
@@ -52,20 +54,17 @@ def build_graph(model) -> pm.Model:
     -------
     pymc.Model
         Variables ``beta`` (dim ``term``), ``sd_<group>`` and ``b_<group>`` for each grouping
-        factor, ``corr_<group>`` where effects are correlated, ``dispersion`` where the family
-        has one, and the observed ``y`` (dim ``observation``).
+        factor, ``corr_<group>`` where effects are correlated, ``residual_<parameter>`` where
+        residuals are, ``dispersion`` where the family has one, and the observed ``y`` (dim ``observation``).
 
     Raises
     ------
     ImproperPosteriorError
         If improper priors were allowed, and the posterior does not exist or may not.
-    NotServedError
-        If the model has residual correlation.
     """
-    refuse_residual(model, "build_graph()")
     require_posterior(model)
     design = model.design.in_user_order()
-    with pm.Model(coords=coords_of(design)) as graph:
+    with pm.Model(coords=coords_of(design) | residual_coords(model)) as graph:
         dispersion = _dispersion(model)
         scales = _shared(model.priors.joint, dispersion)
         weights = null_weights(model, design)
@@ -75,7 +74,8 @@ def build_graph(model) -> pm.Model:
             beta = _shrunk(design, model.priors, scales, weights, dispersion)
         eta = _fixed(design, beta)
         for block in design.groups:
-            information = number(f"information {block.group}", level_information(block, weights))
+            known = level_information(block, weights, model)
+            information = number(f"information {block.group}", known)
             if model.family.dispersion_is_scale:
                 information = information / (dispersion * dispersion)
             eta = eta + _random(block, model.priors, information, scales)
@@ -215,10 +215,17 @@ def null_weights(model, design) -> np.ndarray:
     return design.trials * slope**2 / variance
 
 
-def level_information(block, weights: np.ndarray) -> np.ndarray:
-    """Null information about the effects of each level, shape (levels, q, q)."""
-    found = np.zeros((block.n_levels, block.q, block.q))
-    np.add.at(found, block.index, weights[:, None, None] * block.Z[:, :, None] * block.Z[:, None])
+def level_information(block, weights: np.ndarray, model=None) -> np.ndarray:
+    """Null information about the effects of each level, shape (levels, q, q).
+
+    Where residuals are correlated they are so by as much as is usual under their priors.
+    """
+    if model is not None and model.residual is not None:
+        found = Arrangement.of(model).information(usual_values(model), block, weights)
+    else:
+        found = np.zeros((block.n_levels, block.q, block.q))
+        cross = block.Z[:, :, None] * block.Z[:, None]
+        np.add.at(found, block.index, weights[:, None, None] * cross)
     if block.root is None:
         return found
     return np.einsum("li,ljk->ijk", block.root**2, found)  # about u where b = root u
@@ -238,9 +245,7 @@ def _correlation(block, prior) -> Any:
         for (i, j), a in zip(pairs(len(columns)), found, strict=True):
             shape[at[columns[i], columns[j]]] = a
     dim = f"{block.group}_pair"
-    shape = number(f"raw_corr_{block.group} shape", shape)
-    unit: Any = pm.Beta(f"raw_corr_{block.group}", alpha=shape, beta=shape, dims=dim)
-    partial = np.float64(2) * unit - np.float64(1)
+    partial = _partial(f"corr_{block.group}", dim, shape)
     factor = [[float(i == j) for j in range(block.q)] for i in range(block.q)]
     for columns in block.blocks:
         local = [partial[at[columns[i], columns[j]]] for i, j in pairs(len(columns))]
@@ -251,6 +256,13 @@ def _correlation(block, prior) -> Any:
     first, second = np.array(block.pairs).T
     pm.Deterministic(f"corr_{block.group}", pt.sum(L[first] * L[second], axis=1), dims=dim)
     return L
+
+
+def _partial(name: str, dim: str, shape: np.ndarray) -> Any:
+    """Canonical partial correlations, independent: ``(p + 1) / 2 ~ Beta(shape, shape)``."""
+    held = number(f"raw_{name} shape", shape)
+    unit: Any = pm.Beta(f"raw_{name}", alpha=held, beta=held, dims=dim)
+    return np.float64(2) * unit - np.float64(1)
 
 
 def _covariance(block, prior) -> Any:
@@ -297,7 +309,28 @@ def _response(design, model, eta, dispersion) -> None:
         for parameter, what in parameters.items()
     }
     y = pm.Data("y_data", design.y, dims="observation")
-    getattr(pm, name)("y", observed=y, dims="observation", **arguments)
+    if model.residual is None:
+        getattr(pm, name)("y", observed=y, dims="observation", **arguments)
+    else:
+        respond(model, y, arguments["mu"], arguments["sigma"], _residual(model))
+
+
+def _residual(model) -> Any:
+    """Parameters of the residual correlation: a list, or one vector of correlations."""
+    priors, repeated = model.priors.residual, model.repeated
+    if "corr" not in priors:
+        return [_parameter(f"residual_{p.name}", priors[p.name]) for p in repeated.parameters]
+    times = len(repeated.labels)
+    partial = _partial("residual_corr", "residual_pair", priors["corr"].partial_shapes(times))
+    values = correlations_of(partial, times)
+    return pm.Deterministic("residual_corr", values, dims="residual_pair")
+
+
+def _parameter(name: str, prior) -> Any:
+    """Make one parameter that is a function of a raw one, unless its prior is PyMC's own."""
+    if not prior.proper or prior.is_pymcs:
+        return _draw(name, prior)
+    return pm.Deterministic(name, _draw(f"raw_{name}", prior))
 
 
 def number(name: str, value) -> Any:
@@ -329,8 +362,7 @@ def _draw(name: str, prior) -> Any:
     kind, values = prior.pymc
     held = {key: number(f"{name} {key}", value) for key, value in values.items()}
     variable = getattr(pm, kind)(name, **held)
-    if isinstance(prior, UniformShrinkage):
-        variable = prior.quantile_of(variable)
+    variable = prior.of_pymc(variable)
     return pt.sqrt(variable) if prior.stated_on == "variance" else variable
 
 

@@ -135,6 +135,8 @@ def refusal(model) -> str:
         return "a prior of a whole covariance matrix, and takes those of SDs and correlations"
     if model.priors.joint is not None:
         return "a joint prior of coefficients and SDs, and takes independent ones"
+    if model.residual is not None:
+        return "residuals that are correlated within clusters, and integrates independent rows"
     if any(g.covariance is not None for g in groups):
         return "levels with a known covariance, and integrates over independent ones"
     largest = by_size(factors_of(model))[0]

@@ -24,6 +24,7 @@ from ..fit import Fit, Seconds
 from ..frequentist.likelihood import Likelihood
 from ..methods import NotServedError
 from ..propriety import require_posterior
+from .correlated_response import partials_of
 from .graph import build_graph
 from .machine import Machine, machine_of
 from .metric import Layout, Metric, sound_metric
@@ -42,6 +43,9 @@ STATISTICS = (
     "energy",
     "logp",
 )
+SMALL = 0.1  # SD of an effect on the linear predictor by the residual's: where chains start above
+SHRUNK = 0.95  # of correlations, which keeps a matrix off the edge
+CENTRAL = (0.01, 0.99)  # quantiles of a prior between which chains start
 PACKAGES = ("bayes_glmm", "pymc", "pytensor", "nutpie", "numba", "numpy")
 
 
@@ -149,9 +153,13 @@ def prepare(model) -> tuple[Prepared, Seconds]:
 
 
 def starting_point(model, graph) -> dict[str, np.ndarray]:
-    """Give unconstrained values with the Laplace fit's SDs and dispersion where these are free."""
+    """Give unconstrained values with the likelihood's SDs and dispersion where these are free.
+
+    They are those of the Laplace fit; with residual correlation of the REML fit.
+    """
     free = {v.name for v in graph.free_RVs}
-    wanted: Any = {name: value for name, value in laplace_scales(model).items() if name in free}
+    known = laplace_scales(model) if model.residual is None else reml_scales(model)
+    wanted: Any = {name: value for name, value in known.items() if name in free}
     start = make_initial_point_fn(model=graph, overrides=wanted, return_transformed=True)
     point = start(None)
     usual = graph.initial_point()
@@ -175,6 +183,35 @@ def laplace_scales(model) -> dict[str, np.ndarray]:
     if likelihood.layout.has_dispersion:
         moment = rough[-1]
         found["dispersion"] = np.exp(np.clip(np.nan_to_num(best[-1]), moment - 2.0, moment + 2.0))
+    return found
+
+
+def reml_scales(model) -> dict[str, np.ndarray]:
+    """Give SDs, residual correlation and dispersion of the REML fit, kept off limits.
+
+    Nothing where the algebra of REML does not serve the model.
+    """
+    if not model.is_linear:
+        return {}
+    try:
+        fit = model.fit("reml")
+    except NotServedError:
+        return {}
+    dispersion = np.asarray(fit.dispersion)
+    found = {"dispersion": dispersion}
+    for g in model.design.groups:
+        size = np.sqrt(np.mean(g.Z**2, axis=0))
+        found[f"sd_{g.group}"] = np.maximum(fit.variance.of(g.group)[0], SMALL * dispersion / size)
+    values, priors = fit.variance.residual, model.priors.residual
+    if "corr" in priors:
+        partial = partials_of(SHRUNK * values, len(model.repeated.labels))
+        return found | {"raw_residual_corr": 0.5 * (partial + 1.0)}
+    for parameter, value in zip(model.repeated.parameters, values, strict=True):
+        prior, name = priors[parameter.name], f"residual_{parameter.name}"
+        if prior.proper:
+            value = np.clip(value, *(prior.ppf(q) for q in CENTRAL))
+            name = name if prior.is_pymcs else f"raw_{name}"
+            found[name] = np.asarray(prior.to_pymc(value))
     return found
 
 

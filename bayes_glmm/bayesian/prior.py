@@ -12,6 +12,7 @@ import xarray as xr
 
 from ..datatree import coords_of, dataset
 from ..priors import ImproperPriorError
+from .correlated_response import Arrangement, simulate, values_of
 from .tree import correlation_matrices, linear_predictor, prior_draws
 
 LARGEST = 1e100  # SD used: one of a heavy tail may be drawn as infinite, which gives no sums
@@ -92,5 +93,11 @@ def responses(model, design, drawn, size: int, rng) -> np.ndarray:
     dispersion: np.ndarray | float = 1.0
     if "dispersion" in drawn:
         dispersion = np.minimum(drawn["dispersion"][0][:, None], LARGEST)
+    if model.residual is not None:
+        arrangement, values = Arrangement.of(model), values_of(model, drawn)[0]
+        for d in range(size):
+            held = arrangement.correlations(values[d]), arrangement.arrays
+            mean[d] += simulate(rng, dispersion[d, 0], *held)
+        return np.where(without, np.nan, mean)
     y = model.family.simulate(rng, mean, design.trials, dispersion)
     return np.where(without, np.nan, y)

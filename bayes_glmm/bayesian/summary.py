@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..fit import TIDY, Fit, GroupEffects, Variance, components_of
+from ..fit import TIDY, Fit, GroupEffects, Variance, components_of, variables_of
 from ..messages import Message, message
 from ..numerics.convergence import diagnostics
 
@@ -53,7 +53,7 @@ def _mean_and_sd(draws) -> tuple[np.ndarray, np.ndarray]:
 
 def _variance(model, posterior) -> Variance | None:
     """Posterior means and SDs along ``components_of``, whose order is that of the variables."""
-    names = _in_order(model)
+    names = variables_of(model)
     if not names:
         return None
     found = [_mean_and_sd(posterior[name]) for name in names]
@@ -61,20 +61,12 @@ def _variance(model, posterior) -> Variance | None:
     return Variance(components_of(model), mean, sd)
 
 
-def _in_order(model) -> list[str]:
-    """Variables of the variance components: SDs, then correlations, group by group."""
-    names = []
-    for block in model.design.groups:
-        names += [f"sd_{block.group}"] + [f"corr_{block.group}"] * bool(block.pairs)
-    return names + ["dispersion"] * model.family.has_dispersion
-
-
 def diagnose(model, posterior: xr.Dataset) -> pd.DataFrame:
     """R-hat and bulk and tail effective sample sizes of every parameter.
 
     Indexed by the first columns of ``Fit.tidy``: ``effect, group, level, term``.
     """
-    names = ["beta", *_in_order(model), *(f"b_{g.group}" for g in model.design.groups)]
+    names = ["beta", *variables_of(model), *(f"b_{g.group}" for g in model.design.groups)]
     values = [posterior[name].to_numpy() for name in names]
     tables = [diagnostics(v.reshape(*v.shape[:2], int(np.prod(v.shape[2:])))) for v in values]
     table = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}

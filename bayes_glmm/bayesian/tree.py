@@ -15,6 +15,7 @@ from ..datatree import coords_of, dataset, dims_and_coords
 from ..numerics.bind import bind_numba, bind_numpy
 from ..numerics.pieces import available_cores, in_threads
 from ..priors.correlations import pairs
+from .correlated_response import Arrangement, log_density, simulate, values_of
 
 PRIOR_DRAWS = 2000
 MANY = 100_000  # densities from which a second thread pays
@@ -35,6 +36,9 @@ def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) 
         The sampler's statistics.
     rng
         Generator for predictive and prior draws.
+
+    With residual correlation the log-likelihood of a row is that given the earlier rows of its
+    cluster, and says so in its attribute ``given``.
 
     Returns
     -------
@@ -62,6 +66,8 @@ def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) 
         "observed_data": xr.Dataset({"y": ("observation", design.y)}, coords=observation),
         "constant_data": constants(model, design),
     }
+    if model.residual is not None:
+        groups["log_likelihood"].attrs["given"] = f"earlier rows of the same {model.residual.by}"
     if model.priors.proper:
         groups["prior"] = dataset(model, prior_draws(model, rng))
     return xr.DataTree.from_dict(groups)
@@ -109,6 +115,7 @@ def predictive(model, design, draws, rng) -> tuple[np.ndarray, np.ndarray]:
     Chains run in threads, each with a random stream of its own.
     """
     bound = bind_numpy(model.family, model.link)
+    correlated = Arrangement.of(model) if model.residual is not None else None
     chains, size = draws["beta"].shape[:2]
     log_likelihood, replicated = np.empty((2, chains, size, design.n))
     streams = rng.spawn(chains)
@@ -120,6 +127,11 @@ def predictive(model, design, draws, rng) -> tuple[np.ndarray, np.ndarray]:
             effects = [draws[f"b_{block.group}"][at] for block in design.groups]
             eta = linear_predictor(design, draws["beta"][at], effects)
             dispersion = draws["dispersion"][at][:, None] if "dispersion" in draws else 1.0
+            if correlated is not None:
+                values = [values_of(model, draws)[at], draws["dispersion"][at]]
+                found = _correlated(correlated, design.y, bound.mean(eta), *values, streams[chain])
+                log_likelihood[at], replicated[at] = found
+                continue
             log_likelihood[at] = log_densities(model, design, eta, dispersion)
             replicated[at] = model.family.simulate(
                 streams[chain], bound.mean(eta), design.trials, dispersion
@@ -131,6 +143,16 @@ def predictive(model, design, draws, rng) -> tuple[np.ndarray, np.ndarray]:
         return 0
 
     in_threads(part, chains, available_cores() if log_likelihood.size > MANY else 1)
+    return log_likelihood, replicated
+
+
+def _correlated(arrangement, y, mean, values, dispersion, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Log density of each row given the earlier ones of its cluster, and replicates, (draws, n)."""
+    log_likelihood, replicated = np.empty((2, *mean.shape))
+    for d, scale in enumerate(dispersion):
+        held = arrangement.correlations(values[d]), arrangement.arrays
+        log_likelihood[d] = log_density(y - mean[d], scale, *held)
+        replicated[d] = mean[d] + simulate(rng, scale, *held)
     return log_likelihood, replicated
 
 
@@ -178,6 +200,12 @@ def log_prior(model, draws) -> xr.Dataset:
             name = f"corr_{block.group}"
             found[name] = _correlations(block, priors.corr[block.group], draws[name])
             dims[name] = []
+    for parameter, prior in priors.residual.items():
+        name = f"residual_{parameter}"
+        if parameter == "corr":
+            found[name], dims[name] = prior.logpdf(_residual_matrices(model, draws[name])), []
+        else:
+            found[name] = prior.logpdf(draws[name])
     if "dispersion" in draws:
         found["dispersion"] = priors.dispersion.logpdf(draws["dispersion"])
     return xr.Dataset({k: (["chain", "draw", *dims[k]], v) for k, v in found.items()})
@@ -213,6 +241,15 @@ def _correlations(block, prior, draws: np.ndarray) -> np.ndarray:
     for columns in map(list, block.blocks):
         total += prior.logpdf(matrix[..., columns, :][..., columns])
     return total
+
+
+def _residual_matrices(model, values) -> np.ndarray:
+    """Correlation matrices of all times, shape (chains, draws, times, times)."""
+    times = len(model.repeated.labels)
+    matrix = np.zeros((*values.shape[:-1], times, times)) + np.eye(times)
+    for k, (i, j) in enumerate(pairs(times)):
+        matrix[..., i, j] = matrix[..., j, i] = values[..., k]
+    return matrix
 
 
 def correlation_matrices(block, draws) -> np.ndarray:
@@ -254,6 +291,13 @@ def prior_draws(model, rng, size: int = PRIOR_DRAWS) -> dict[str, np.ndarray]:
                 for i, j in pairs(len(columns)):
                     k = at[columns[i], columns[j]]
                     found[f"corr_{block.group}"][0, :, k] = drawn[:, i, j]
+    for name, prior in priors.residual.items():
+        if name == "corr":
+            drawn = prior.rvs(rng, size, len(model.repeated.labels))
+            i, j = np.array(pairs(drawn.shape[-1])).T
+            found["residual_corr"] = drawn[:, i, j][None]
+        else:
+            found[f"residual_{name}"] = prior.rvs(rng, shape)
     if priors.dispersion is not None and "dispersion" not in found:
         found["dispersion"] = priors.dispersion.rvs(rng, shape)
     return found

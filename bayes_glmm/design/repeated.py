@@ -48,6 +48,19 @@ class RepeatedRows:
         gaps = gaps[gaps > 0]
         return float(np.median(gaps)) if gaps.size else 1.0
 
+    @property
+    def span(self) -> float:
+        """Longest time between two rows of one cluster."""
+        order = np.lexsort((self.time, self.cluster))
+        start = np.flatnonzero(np.diff(self.cluster[order], prepend=-1))
+        time = self.time[order]
+        return float(np.max(np.maximum.reduceat(time, start) - np.minimum.reduceat(time, start)))
+
+    @property
+    def serial_range(self) -> tuple[float, float]:
+        """Least and largest serial correlation that is possible."""
+        return self.correlation.serial_range(int(np.bincount(self.cluster).max()))
+
 
 def put_rows(correlation: ResidualCorrelation, design: Design) -> RepeatedRows:
     """Read clusters and times of the rows; nothing is missing there (``build_design``).

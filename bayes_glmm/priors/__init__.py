@@ -22,12 +22,14 @@ from .deviations import (
     UniformShrinkage,
 )
 from .resolved import ResolvedPriors
+from .shares import Beta
 from .shrinkage import R2D2M2
 
 __all__ = [
     "LKJ",
     "PC",
     "R2D2M2",
+    "Beta",
     "Cauchy",
     "Exponential",
     "Flat",

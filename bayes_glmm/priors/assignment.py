@@ -29,6 +29,8 @@ NB1's phi         ``HalfStudentT(4, variance / mean of the response - 1)``, the 
                   1: a mode at the Poisson
 ================  ======================================================================
 
+Those of a residual correlation are in ``priors.residual``.
+
 Priors are independent and are those of the coefficients as the formula has them.
 """
 
@@ -45,6 +47,7 @@ from .coefficients import Flat, Normal, Uniform
 from .correlations import LKJ
 from .covariances import CovariancePrior, InverseWishart
 from .deviations import HalfStudentT, InverseGamma, UniformShrinkage
+from .residual import residual_priors
 from .resolved import Assigned, ResolvedPriors
 from .shrinkage import R2D2M2, RESERVED, SharedMargin, SharedVariance, residual_scale
 
@@ -56,6 +59,13 @@ REASON = {
         "McCulloch 1995)"
     ),
     "corr": "correlations near one have infinite weight",
+    "rate": (
+        "with an ever faster decay, and with an ever slower one beside a nugget, the likelihood "
+        "tends to that of a simpler model, which is positive, and infinite weight there leaves no "
+        "posterior"
+    ),
+    "share": "a share of zero or one has infinite weight, where the likelihood may be positive",
+    "serial": "an end of the range has infinite weight, where the likelihood may be positive",
 }
 NOUN = {
     "coefficient": "a coefficient",
@@ -63,6 +73,9 @@ NOUN = {
     "corr": "a correlation",
     "covariance": "a covariance matrix",
     "joint": "all coefficients and standard deviations together",
+    "rate": "a rate",
+    "share": "a share",
+    "serial": "a serial correlation",
 }
 
 
@@ -90,6 +103,9 @@ class Priors:
         Prior of the dispersion, as the family defines it: gaussian the residual standard
         deviation, negative_binomial theta, negative_binomial1 phi, gamma the coefficient of
         variation, beta_binomial a + b.
+    residual
+        Priors of the parameters of the residual correlation, ``{"half_life": …}`` or
+        ``{"phi": …}``, ``{"nugget": …}``, ``{"rho": …}`` or ``{"corr": LKJ(…)}``.
     beta_for
         Prior by coefficient, more specific than the above: ``{"period[T.2]": …}`` for one
         column, ``{"period": …}`` for all columns of a term, ``{"Intercept": …}``.
@@ -109,6 +125,7 @@ class Priors:
     covariance: CovariancePrior | None = None
     joint: R2D2M2 | None = None
     dispersion: Prior | None = None
+    residual: Mapping[str, Prior] = field(default_factory=dict, hash=False)
     beta_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
     sd_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
     covariance_for: Mapping[str, Prior] = field(default_factory=dict, hash=False)
@@ -122,7 +139,7 @@ class Priors:
             )
         slots = ("intercept", "beta", "sd", "corr", "covariance", "joint", "dispersion")
         named = {slot: getattr(self, slot) for slot in slots}
-        for slot in ("beta_for", "sd_for", "covariance_for"):
+        for slot in ("residual", "beta_for", "sd_for", "covariance_for"):
             chosen = dict(getattr(self, slot))
             object.__setattr__(self, slot, chosen)
             named |= {f"{slot}[{key!r}]": prior for key, prior in chosen.items()}
@@ -135,8 +152,12 @@ class Priors:
                 )
 
 
-def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPriors:
+def resolve_priors(
+    priors: Priors | None, design, family, link, repeated=None
+) -> ResolvedPriors:
     """Give every parameter of a model its prior.
+
+    ``repeated`` are the rows as the residual correlation sees them, or None.
 
     Raises
     ------
@@ -149,6 +170,11 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
     if not isinstance(chosen, Priors):
         raise ValueError(f"priors={priors!r} must be a Priors object: write Priors(sd=…).")
     _check_slots(chosen, design, family)
+    if chosen.residual and repeated is None:
+        raise ValueError(
+            "Priors(residual=…) has nothing to apply to: the model has no residual correlation. "
+            "Leave it out."
+        )
     units = _response_units(design, link)
     dispersion = _dispersion(chosen, design, family) if family.has_dispersion else []
     beta = _coefficients(chosen, design, link, units)
@@ -168,15 +194,17 @@ def resolve_priors(priors: Priors | None, design, family, link) -> ResolvedPrior
     rows = [*(shared[:1] if shared else ()), *beta]
     for block in design.groups:
         rows += [*sd[block.group], *corr[block.group]]
+    residual = residual_priors(chosen, repeated, _assign) if repeated is not None else []
     return ResolvedPriors(
         beta=tuple(row.prior for row in beta),
         sd={group: tuple(row.prior for row in found) for group, found in sd.items()},
         corr={group: _lkj(found) for group, found in corr.items()},
         dispersion=dispersion[0].prior if dispersion else None,
-        assigned=(*rows, *dispersion),
+        assigned=(*rows, *residual, *dispersion),
         link=link.name,
         covariance={g: None if row is None else _matrix_of(row) for g, row in covariance.items()},
         joint=shared[1] if shared else None,
+        residual={row.parameter.removeprefix("residual_"): row.prior for row in residual},
     )
 
 
@@ -281,7 +309,7 @@ def _assign(
     given = next((prior for prior in options if prior is not None), None)
     if given is None:
         return Assigned(parameter, default, True, why, dimension)
-    if role not in given.roles:
+    if not _serves(given, role):
         fits = " or ".join(NOUN[r] for r in sorted(given.roles))
         raise ValueError(
             f"{given.describe()} is a prior for {fits}, and {parameter} is {NOUN[role]}: "
@@ -293,16 +321,23 @@ def _assign(
             f"Use a proper prior such as {default.describe()}, or Priors(..., "
             "allow_improper=True) to have it sampled only if the posterior is shown to exist."
         )
-    if role == "sd" and isinstance(given, Flat):
+    if role in ("sd", "rate") and isinstance(given, Flat):
         given = Uniform(0, np.inf)
-    if role == "sd" and given.support[0] < 0:
+    if role in ("sd", "rate") and given.support[0] < 0:
         raise ValueError(
-            f"{given.describe()} reaches below zero, and {parameter} is a standard deviation: "
+            f"{given.describe()} reaches below zero, and {parameter} is {NOUN[role]}: "
             "start it at 0."
         )
     if role == "coefficient" and given.stated_on == "variance":
         raise ValueError(f"{given.describe()} is stated on a variance; {parameter} has none.")
     return Assigned(parameter, given, False, "chosen", dimension)
+
+
+def _serves(prior: Prior, role: str) -> bool:
+    """Whether a prior is for that role; those of SDs, on the value, serve any positive quantity."""
+    if role == "rate":
+        return "sd" in prior.roles and prior.stated_on == "value"
+    return role in prior.roles
 
 
 class _Units(NamedTuple):

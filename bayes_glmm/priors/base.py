@@ -38,7 +38,8 @@ class Prior:
     by name.
     """
 
-    roles: ClassVar[frozenset[str]]  # of "coefficient", "sd", "corr", "covariance", "joint"
+    # of "coefficient", "sd", "corr", "covariance", "joint", "rate", "share", "serial"
+    roles: ClassVar[frozenset[str]]
     domain: ClassVar[dict[str, tuple]] = {}  # hyperparameter -> what it may be
 
     def __post_init__(self) -> None:
@@ -87,6 +88,19 @@ class Prior:
         """PyMC's distribution of the quantity of ``stated_on``, and its parameters."""
         self._need_proper("distribution in PyMC")
         return self._pymc()
+
+    @property
+    def is_pymcs(self) -> bool:
+        """Whether the variable of ``pymc`` is the parameter itself."""
+        return self.stated_on == "value" and type(self).of_pymc is Prior.of_pymc
+
+    def of_pymc(self, variable):
+        """Quantity of ``stated_on`` from the variable of ``pymc``, numbers or symbols."""
+        return variable
+
+    def to_pymc(self, value):
+        """Undo ``of_pymc``."""
+        return value
 
     def describe(self) -> str:
         """``HalfStudentT(df=4, scale=2.5)``: the prior in words, four digits."""

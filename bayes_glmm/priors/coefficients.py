@@ -120,7 +120,7 @@ class Cauchy(Prior):
 
 @dataclass(frozen=True)
 class Uniform(Prior):
-    """Uniform prior of a coefficient, of a standard deviation, or of a variance.
+    """Uniform prior of a coefficient, a standard deviation, a variance, a share or a correlation.
 
     Density ``1 / (upper - lower)`` between the bounds, of the parameter itself
     (``on="value"``) or of the variance (``on="variance"``; the density of the standard
@@ -128,7 +128,7 @@ class Uniform(Prior):
     uniform priors of Gelman (2006) are.
     """
 
-    roles: ClassVar = frozenset({"coefficient", "sd"})
+    roles: ClassVar = frozenset({"coefficient", "sd", "share", "serial"})
     domain: ClassVar = {"lower": BOUND, "upper": BOUND}
     lower: float
     upper: float

@@ -445,9 +445,13 @@ class UniformShrinkage(Prior):
     def _ppf(self, q):
         return q / ((1.0 - q) * self._information)
 
-    def quantile_of(self, unit):
-        """Variance at a probability, as a formula of any symbols: for the graph."""
-        return self._ppf(unit)
+    def of_pymc(self, variable):
+        """Variance at a probability."""
+        return self._ppf(variable)
+
+    def to_pymc(self, value):
+        """Undo ``of_pymc``."""
+        return self._cdf(value)
 
     def _pymc(self):
         return "Uniform", {"lower": 0.0, "upper": 1.0}

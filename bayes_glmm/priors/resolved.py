@@ -11,6 +11,9 @@ from .covariances import CovariancePrior
 from .implied import high_to_low, in_words, intraclass
 from .shrinkage import R2D2M2, SharedVariance
 
+HALF_LIFE = float(np.log(2.0))  # times a rate
+# of the parameters of a residual correlation; that of phi may be the half-life
+SCALES = {"residual_phi": "rate", "residual_nugget": "share", "residual_rho": "correlation"}
 COLUMNS = [
     *("parameter", "prior", "scale", "default", "range_low", "range_high", "why"),
     *("ratio_low", "ratio_high", "icc_low", "icc_high", "means"),
@@ -40,6 +43,9 @@ class Assigned(NamedTuple):
             shares = intraclass(pair, link if intercept else "")
             words = in_words(low, high, link, intercept)
             means = (*high_to_low(pair, link), *shares, words)
+        if self.parameter == "residual_phi" and self.prior.proper:
+            half_lives = HALF_LIFE / np.array([self.prior.ppf(q) for q in (0.5, 0.975, 0.025)])
+            means = (*means[:4], "half-life {:.3g}, {:.2g} to {:.2g}".format(*half_lives))
         name = self.prior.describe()
         return (self.parameter, name, scale, self.default, low, high, self.why, *means)
 
@@ -49,6 +55,8 @@ class Assigned(NamedTuple):
             return "share of variance"
         if self.parameter == "dispersion":
             return "response"
+        if (found := SCALES.get(self.parameter)) is not None:
+            return "half-life" if self.prior.roles == {"rate"} else found
         if isinstance(self.prior, CovariancePrior):
             return "covariance"
         return "correlation" if isinstance(self.prior, LKJ) else "link"
@@ -60,6 +68,7 @@ class ResolvedPriors:
 
     ``beta`` follows the design's terms; ``sd[group]`` the columns of the group; ``corr[group]``
     is None where nothing is correlated; ``dispersion`` is None where the family has none.
+    ``residual`` has the priors of the parameters of the residual correlation, by name.
     ``covariance[group]`` is the prior of the whole matrix, or None; with one, ``sd[group]`` are
     its margins and ``corr[group]`` is None. ``joint`` is the prior of all coefficients but the
     intercept and all standard deviations, or None; with one, ``beta`` and ``sd`` are its margins.
@@ -73,6 +82,7 @@ class ResolvedPriors:
     link: str = ""
     covariance: dict[str, CovariancePrior | None] = field(default_factory=dict)
     joint: SharedVariance | None = None
+    residual: dict[str, Prior] = field(default_factory=dict)
 
     @property
     def proper(self) -> bool:

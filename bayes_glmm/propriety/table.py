@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..model import refuse_residual
 from .cones import NotDecidedError, rank
 from .report import ProprietyReport, Verdict
 from .separation import find_separation, in_words
@@ -32,13 +31,7 @@ def check_propriety(model) -> ProprietyReport:
     ProprietyReport
         Its ``verdict`` is "proper", "improper", "likely proper" (where the argument is power
         counting over several standard deviations) or "unknown".
-
-    Raises
-    ------
-    NotServedError
-        If the model has residual correlation.
     """
-    refuse_residual(model, "check_propriety()")
     spec = Specification(model)
     found = find_separation(model)
     try:
