@@ -21,7 +21,6 @@ from .methods import Method, NotServedError, get_method
 from .priors import Priors, ResolvedPriors, resolve_priors
 from .residual import ResidualCorrelation
 
-
 RATES = ("half-life", "rate")  # scales of priors that are not read easily
 
 
@@ -220,10 +219,9 @@ class GLMM:
         groups = [f"{g.group} ({g.n_observed} levels{related[g.group]})" for g in d.groups]
         residual = "" if self.residual is None else f"; residual correlation: {self.residual}"
         table = self.priors_table()
-        priors = "\n".join(
-            f"  {row.parameter} ~ {row.prior}" + (f": {row.means}" if row.scale in RATES else "")
-            for row in table.itertuples()
-        )
+        means = table["means"].where(table["scale"].isin(RATES), "")
+        rows = zip(table["parameter"], table["prior"], means, strict=True)
+        priors = "\n".join(f"  {p} ~ {q}" + (f": {words}" if words else "") for p, q, words in rows)
         return (
             f"GLMM {self.formula}\n"
             f"family {self.family.name}, link {self.link.name}; {d.n} rows, "

@@ -1,12 +1,11 @@
 """Predictions and simulated responses from any fit."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .fit import Fit
+from .fit import Fit, variables_of
 from .frequentist.lmm_search import rows_of
 from .methods import NotServedError
 from .numerics.correlated_rows import simulate_rows
@@ -201,7 +200,6 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
         raise ValueError(f"simulate(effects={effects!r}) is not known: use 'new' or 'conditional'.")
     rng = np.random.default_rng(fit.method.stream(seed))
     d, family = fit.model.design.in_user_order(), fit.model.family
-    correlated = _correlated_noise(fit)
     columns = {}
     for k, parameters in enumerate(_parameter_sets(fit, n, rng)):
         eta = d.X @ parameters["beta"] + d.offset
@@ -212,33 +210,35 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
             eta = eta + _effect(b, g.index, g.Z)
         mean = fit.model.link.inverse(eta)[0]
         dispersion = parameters.get("dispersion", 1.0)
-        if correlated is not None:
-            columns[f"sim_{k + 1}"] = mean + dispersion * correlated(rng)
+        if (values := parameters.get("residual")) is not None:
+            columns[f"sim_{k + 1}"] = mean + dispersion * _correlated_noise(fit, values, rng)
         else:
             columns[f"sim_{k + 1}"] = family.simulate(rng, mean, d.trials, dispersion)
     return pd.DataFrame(columns, index=d.frame.index)
 
 
-def _correlated_noise(fit: Fit) -> Callable[[np.random.Generator], np.ndarray] | None:
-    """Give a source of standard residuals in the user's order; None where they are independent."""
-    repeated = fit.model.repeated
-    if repeated is None or fit.variance is None or not fit.variance.residual.size:
-        return None
-    values, correlation = fit.variance.residual, repeated.correlation
-    rows = rows_of(repeated)
+def _correlated_noise(fit: Fit, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw standard residuals in the user's order at these parameters of their correlation."""
+    repeated, design = fit.model.repeated, fit.model.design
+    correlation, rows = repeated.correlation, rows_of(repeated)
     roots = rows.whiten(lambda time: correlation.correlation(values, time)).roots
-    design = fit.model.design
-    return lambda rng: design.to_user(simulate_rows(rows, roots, rng.standard_normal(design.n)))
+    return design.to_user(simulate_rows(rows, roots, rng.standard_normal(design.n)))
 
 
 def _parameter_sets(fit: Fit, n: int, rng):
-    """Yield ``n`` parameter sets under the DataTree's names."""
+    """Yield ``n`` parameter sets under the DataTree's names; ``residual`` has those of residuals.
+
+    They are in the order of the model's, where it has residual correlation and the fit knows it.
+    """
+    names = [name for name in variables_of(fit.model) if name.startswith("residual_")]
     if fit.draws is not None:
         posterior = fit.draws["posterior"]
         for _ in range(n):
             at = {"chain": rng.integers(posterior.sizes["chain"])}
             at["draw"] = rng.integers(posterior.sizes["draw"])
-            yield {k: v.isel(at).to_numpy() for k, v in posterior.data_vars.items()}
+            drawn = {k: v.isel(at).to_numpy() for k, v in posterior.data_vars.items()}
+            residual = [np.ravel(drawn[name]) for name in names]
+            yield drawn | ({"residual": np.concatenate(residual)} if names else {})
         return
     fixed: dict[str, Any] = {"beta": fit.beta} | {
         f"b_{k}": e.estimate for k, e in fit.effects.items()
@@ -247,6 +247,8 @@ def _parameter_sets(fit: Fit, n: int, rng):
         for g in fit.model.design.groups:
             sd, corr = fit.variance.of(g.group)
             fixed |= {f"sd_{g.group}": sd, f"corr_{g.group}": corr}
+        if fit.variance.residual.size:
+            fixed["residual"] = fit.variance.residual
     if fit.dispersion is not None:
         fixed["dispersion"] = fit.dispersion
     for _ in range(n):

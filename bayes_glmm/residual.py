@@ -250,7 +250,7 @@ class CompoundSymmetry(ResidualCorrelation):
         return (ResidualParameter("rho", "serial"),)
 
     def between(self, values: Any, distance: Any, exp=np.exp) -> Any:
-        """The same for all."""
+        """Give all the same."""
         return values[0] + 0.0 * distance
 
     def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from bayes_glmm.priors import (
     LKJ,
     PC,
     R2D2M2,
+    Beta,
     Cauchy,
     Exponential,
     Flat,
@@ -34,6 +35,7 @@ from bayes_glmm.priors import (
 )
 from bayes_glmm.priors.correlations import cholesky_factor, pairs
 from bayes_glmm.priors.covariances import CovariancePrior, ShrunkVariance
+from bayes_glmm.priors.residual import HalfLife
 from bayes_glmm.priors.shrinkage import SharedMargin
 
 # each prior and its twin in SciPy, on the scale on which the density is stated
@@ -55,6 +57,7 @@ TWINS = [
     (InverseGamma(2, 1.5), stats.invgamma(2, 0, 1.5)),
     (InverseGamma(3, 1.5, on="value"), stats.invgamma(3, 0, 1.5)),
     (R2D2M2(0.3, 4), stats.beta(1.2, 2.8)),
+    (Beta(2, 3), stats.beta(2, 3)),
     (UniformShrinkage(2.5), stats.betaprime(1, 1, 0, 1 / 2.5)),
 ]
 PROBABILITIES = np.array([0.001, 0.02, 0.3, 0.5, 0.77, 0.98, 0.999])
@@ -74,7 +77,7 @@ def quantiles(prior, twin):
 def test_every_proper_kind_has_a_twin():
     kinds = {k for k in subclasses(Prior) if not k.__name__.startswith("_")}
     kinds -= {ShrunkVariance, CovariancePrior, *subclasses(CovariancePrior)}
-    assert kinds - {type(p) for p, _ in TWINS} == {LKJ, SharedMargin, Flat, Power}
+    assert kinds - {type(p) for p, _ in TWINS} == {LKJ, SharedMargin, Flat, Power, HalfLife}
 
 
 @each_prior
@@ -120,7 +123,7 @@ def test_outside_the_support(prior, twin):
     assert np.isnan(prior.logpdf(np.nan))
 
 
-@pytest.mark.parametrize("prior", [p for p, _ in TWINS if "joint" not in p.roles], ids=str)
+@pytest.mark.parametrize("prior", [p for p, _ in TWINS if p.roles & {"coefficient", "sd"}], ids=str)
 def test_tail_power(prior):
     if not np.isfinite(prior.tail):
         far = [min(prior.support[1], 1e3), min(prior.support[1], 2e3)]

@@ -55,7 +55,8 @@ def build_graph(model) -> pm.Model:
     pymc.Model
         Variables ``beta`` (dim ``term``), ``sd_<group>`` and ``b_<group>`` for each grouping
         factor, ``corr_<group>`` where effects are correlated, ``residual_<parameter>`` where
-        residuals are, ``dispersion`` where the family has one, and the observed ``y`` (dim ``observation``).
+        residuals are, ``dispersion`` where the family has one, and the observed ``y`` (dim
+        ``observation``).
 
     Raises
     ------

@@ -12,7 +12,8 @@ import xarray as xr
 
 from ..datatree import coords_of, dataset
 from ..priors import ImproperPriorError
-from .correlated_response import Arrangement, simulate, values_of
+from .correlated_normal import simulate
+from .correlated_response import Arrangement, values_of
 from .tree import correlation_matrices, linear_predictor, prior_draws
 
 LARGEST = 1e100  # SD used: one of a heavy tail may be drawn as infinite, which gives no sums
@@ -95,9 +96,10 @@ def responses(model, design, drawn, size: int, rng) -> np.ndarray:
         dispersion = np.minimum(drawn["dispersion"][0][:, None], LARGEST)
     if model.residual is not None:
         arrangement, values = Arrangement.of(model), values_of(model, drawn)[0]
+        scales = np.ravel(dispersion)
         for d in range(size):
             held = arrangement.correlations(values[d]), arrangement.arrays
-            mean[d] += simulate(rng, dispersion[d, 0], *held)
+            mean[d] += simulate(rng, scales[d], *held)
         return np.where(without, np.nan, mean)
     y = model.family.simulate(rng, mean, design.trials, dispersion)
     return np.where(without, np.nan, y)

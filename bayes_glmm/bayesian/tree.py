@@ -15,7 +15,8 @@ from ..datatree import coords_of, dataset, dims_and_coords
 from ..numerics.bind import bind_numba, bind_numpy
 from ..numerics.pieces import available_cores, in_threads
 from ..priors.correlations import pairs
-from .correlated_response import Arrangement, log_density, simulate, values_of
+from .correlated_normal import simulate
+from .correlated_response import Arrangement, log_density, values_of
 
 PRIOR_DRAWS = 2000
 MANY = 100_000  # densities from which a second thread pays
@@ -128,8 +129,10 @@ def predictive(model, design, draws, rng) -> tuple[np.ndarray, np.ndarray]:
             eta = linear_predictor(design, draws["beta"][at], effects)
             dispersion = draws["dispersion"][at][:, None] if "dispersion" in draws else 1.0
             if correlated is not None:
-                values = [values_of(model, draws)[at], draws["dispersion"][at]]
-                found = _correlated(correlated, design.y, bound.mean(eta), *values, streams[chain])
+                values, scale = values_of(model, draws)[at], draws["dispersion"][at]
+                found = _correlated(
+                    correlated, design.y, bound.mean(eta), values, scale, streams[chain]
+                )
                 log_likelihood[at], replicated[at] = found
                 continue
             log_likelihood[at] = log_densities(model, design, eta, dispersion)
@@ -148,7 +151,7 @@ def predictive(model, design, draws, rng) -> tuple[np.ndarray, np.ndarray]:
 
 def _correlated(arrangement, y, mean, values, dispersion, rng) -> tuple[np.ndarray, np.ndarray]:
     """Log density of each row given the earlier ones of its cluster, and replicates, (draws, n)."""
-    log_likelihood, replicated = np.empty((2, *mean.shape))
+    log_likelihood, replicated = np.empty_like(mean), np.empty_like(mean)
     for d, scale in enumerate(dispersion):
         held = arrangement.correlations(values[d]), arrangement.arrays
         log_likelihood[d] = log_density(y - mean[d], scale, *held)

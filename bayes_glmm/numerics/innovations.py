@@ -16,7 +16,7 @@ row by row.
 import numpy as np
 from numba import types
 
-from .compiled import Indices, IndexTable, Vector, helper, kernel
+from .compiled import IndexTable, Indices, Vector, helper, kernel
 
 SINGULAR = 1e-12  # conditional variance of a row by the total's, below which rounding decides
 ARRANGED = (IndexTable, Indices, Indices)
@@ -85,7 +85,7 @@ def innovations(values, residuals, size, place, rows):
 
 @kernel(TWO(Vector, Vector, Vector, Vector, *ARRANGED))
 def pull_back(values, white, by_white, by_log_scale, size, place, rows):
-    """Derivatives by ``values`` and ``residuals`` from those by the outputs of ``innovations``.
+    """Differentiate by ``values`` and ``residuals``, given the derivatives by both outputs.
 
     Patterns whose matrix is not positive definite have none: zero.
     """
@@ -117,7 +117,7 @@ def pull_back(values, white, by_white, by_log_scale, size, place, rows):
 
 @kernel(Vector(Vector, Vector, *ARRANGED))
 def correlate(values, noise, size, place, rows):
-    """Residuals ``L w`` of independent standard normal ``w``, ``(n,)``; NaN where ``R`` has no L."""
+    """Correlate independent ``w`` to ``L w``, ``(n,)``; NaN where there is no ``L``."""
     found = np.full(len(noise), np.nan)
     entry, row = 0, 0
     for p in range(len(size)):

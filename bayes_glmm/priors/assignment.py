@@ -60,9 +60,8 @@ REASON = {
     ),
     "corr": "correlations near one have infinite weight",
     "rate": (
-        "with an ever faster decay, and with an ever slower one beside a nugget, the likelihood "
-        "tends to that of a simpler model, which is positive, and infinite weight there leaves no "
-        "posterior"
+        "with a half-life of zero, and with an endless one beside a nugget, the likelihood is that "
+        "of a simpler model, which is positive, and infinite weight there leaves no posterior"
     ),
     "share": "a share of zero or one has infinite weight, where the likelihood may be positive",
     "serial": "an end of the range has infinite weight, where the likelihood may be positive",
@@ -152,9 +151,7 @@ class Priors:
                 )
 
 
-def resolve_priors(
-    priors: Priors | None, design, family, link, repeated=None
-) -> ResolvedPriors:
+def resolve_priors(priors: Priors | None, design, family, link, repeated=None) -> ResolvedPriors:
     """Give every parameter of a model its prior.
 
     ``repeated`` are the rows as the residual correlation sees them, or None.

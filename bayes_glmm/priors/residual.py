@@ -112,10 +112,7 @@ def residual_priors(chosen, repeated, assign) -> list[Assigned]:
             default = LKJ(1.0), "uniform over the correlation matrices"
             rows.append(assign("residual_corr", "corr", [option], *default, improper, size))
         elif kind == "rate":
-            row = assign("residual_phi", "rate", [option], *_default_rate(repeated), improper)
-            if "phi" not in given:
-                row = row._replace(prior=HalfLife(row.prior))
-            rows.append(row)
+            rows.append(_rate(given, repeated, assign, improper))
         else:
             low, high = (0.0, 1.0) if kind == "share" else repeated.serial_range
             why = "any share" if kind == "share" else f"all that is possible, {low:.4g} to {high:g}"
@@ -126,7 +123,18 @@ def residual_priors(chosen, repeated, assign) -> list[Assigned]:
     return rows
 
 
-def _default_rate(repeated) -> tuple[LogNormal, str]:
+def _rate(given, repeated, assign, improper: bool) -> Assigned:
+    """Prior of ``phi`` as given, or by that of its half-life."""
+    half_life, why = _default_half_life(repeated)
+    if "phi" in given:
+        same = LogNormal(np.log(HALF_LIFE) - half_life.meanlog, half_life.sdlog)
+        return assign("residual_phi", "rate", [given["phi"]], same, why, improper)
+    option = given.get("half_life")
+    row = assign("residual half-life", "rate", [option], half_life, why, improper)
+    return row._replace(parameter="residual_phi", prior=HalfLife(row.prior))
+
+
+def _default_half_life(repeated) -> tuple[LogNormal, str]:
     """Prior of the half-life, and why that one."""
     gap, span = repeated.gap, max(repeated.span, repeated.gap)
     ends = np.log([0.5 * gap, 2.0 * span])

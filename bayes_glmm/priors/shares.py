@@ -64,6 +64,11 @@ class Beta(Prior):
     def _pymc(self):
         return "Beta", {"alpha": self.a, "beta": self.b}
 
+    @property
+    def is_pymcs(self) -> bool:
+        """Whether the bounds are 0 and 1."""
+        return self.support == (0.0, 1.0)
+
     def of_pymc(self, variable):
         """Stretch it to the bounds."""
         return self.lower + (self.upper - self.lower) * variable

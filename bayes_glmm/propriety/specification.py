@@ -1,5 +1,6 @@
 """What the check needs to know of a model: its priors sorted by kind, and its rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -126,8 +127,8 @@ class Specification:
         """Random-effect columns, all rows."""
         return tuple(Effects(g.index, g.Z, g.n_levels) for g in self.design.groups)
 
-    def leaves_residual(self) -> bool:
-        """Tell whether the response leaves the span of the columns of X and Z.
+    def leaves_residual(self, others: Sequence[Effects] = ()) -> bool:
+        """Tell whether the response leaves the span of the columns of X and Z, and ``others``.
 
         Rows whose response is a limit of the mean, which no finite ``eta`` fits, are left out.
         """
@@ -138,7 +139,7 @@ class Specification:
             return True
         rows = np.isfinite(target)
         target, X = target[rows], d.X[rows]
-        effects = [e.take(rows) for e in self.effects]
+        effects = [e.take(rows) for e in (*self.effects, *others)]
         if len(target) * (d.p + sum(e.width for e in effects)) < DENSE:
             return rank(np.column_stack([X, target]), effects) > rank(X, effects)
         from scipy.sparse.linalg import lsmr  # a tenth of a second, which few models need

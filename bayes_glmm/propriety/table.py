@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from .cones import NotDecidedError, rank
+from .correlated import bounded_at_limits, infinite_weight
 from .report import ProprietyReport, Verdict
 from .separation import find_separation, in_words
 from .specification import Specification
@@ -83,6 +84,26 @@ def dispersion_not_proper(spec: Specification) -> ProprietyReport | None:
     return _unknown(rule, "Use a proper prior on the dispersion.")
 
 
+def residual_not_proper(spec: Specification) -> ProprietyReport | None:
+    """Rule 2a: an improper prior of a parameter of the residual correlation."""
+    found = infinite_weight(spec)
+    if found is None:
+        return None
+    name, prior, where = found
+    remedy = f"Use a proper prior on {name}, such as the package's default."
+    if where:
+        rule = (
+            f"The prior {prior.describe()} of {name} has infinite mass {where} and the likelihood "
+            "is positive: there is no posterior, whatever the data."
+        )
+        return ProprietyReport("improper", rule, OWN, remedy, subset=(name,))
+    rule = (
+        f"The prior {prior.describe()} of {name} has infinite mass at an end of its range, and the "
+        "check does not know whether the likelihood vanishes there fast enough."
+    )
+    return _unknown(rule, remedy)
+
+
 def all_proper(spec: Specification) -> ProprietyReport | None:
     """Rules 3 and 4: every prior is proper."""
     if not spec.priors.proper:
@@ -94,6 +115,8 @@ def all_proper(spec: Specification) -> ProprietyReport | None:
         return _unknown(
             f"The check does not know whether the {spec.family.name} density is bounded."
         )
+    if spec.leaves_residual() and not bounded_at_limits(spec):
+        return _exact_fit_at_limit()
     if spec.leaves_residual():
         rule = "All priors are proper and the columns of X and Z do not fit the data exactly."
         return ProprietyReport("proper", rule, BOUNDED)
@@ -104,6 +127,15 @@ def _exact_fit() -> ProprietyReport:
     rule = "The columns of X and Z fit the data exactly, so the likelihood is unbounded."
     remedy = "Drop random terms with one observation per level, or use a prior on dispersion "
     return _unknown(rule, remedy + "that keeps away from zero.")
+
+
+def _exact_fit_at_limit() -> ProprietyReport:
+    rule = (
+        "Where the residual correlation reaches an end of its range, the columns of X and Z may "
+        "fit the data exactly, and the check does not know whether the likelihood is bounded there."
+    )
+    remedy = "Use a prior of the residual correlation that keeps away from the ends, or drop "
+    return _unknown(rule, remedy + "random terms that the correlation stands for.")
 
 
 # ---- 5 to 9: flat coefficients, slow tails, joint priors ------------------------------------
@@ -306,7 +338,7 @@ def _exists(verdict: Verdict, spec: Specification, tails: list[Tail]) -> Proprie
         f"{_arithmetic(spec, tail)}."
     )
     if verdict == "likely proper":
-        how += " With several of them, or correlated effects, this is power counting."
+        how += " With several of them, correlated effects or residuals, this is power counting."
     return _report(verdict, how, spec, tail)
 
 
@@ -387,6 +419,8 @@ def gaussian(spec: Specification) -> ProprietyReport | None:
         return None
     if not spec.leaves_residual():
         return _exact_fit()
+    if not bounded_at_limits(spec):
+        return _exact_fit_at_limit()
     problem, dispersion = spec.problem, spec.priors.dispersion
     improper = [k for k in problem.heavy_tailed if not problem.deviations[k].prior.proper]
     if not improper and dispersion.proper:
@@ -402,7 +436,8 @@ def gaussian(spec: Specification) -> ProprietyReport | None:
     tails = sorted([*tails, *_with_residual(spec)], key=lambda tail: tail.margin)
     if tails[0].margin <= 0:
         return _improper(spec, tails[0])
-    return _exists("proper" if _alone(problem.deviations) else "likely proper", spec, tails)
+    sure = _alone(problem.deviations) and spec.model.residual is None
+    return _exists("proper" if sure else "likely proper", spec, tails)
 
 
 def _with_residual(spec: Specification) -> list[Tail]:
@@ -449,6 +484,7 @@ def not_covered(spec: Specification) -> ProprietyReport:
 RULES: tuple[Callable[[Specification], ProprietyReport | None], ...] = (
     not_integrable_at_zero,
     dispersion_not_proper,
+    residual_not_proper,
     all_proper,
     separated,
     unknown_size,
