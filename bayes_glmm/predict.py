@@ -1,5 +1,6 @@
 """Predictions and simulated responses from any fit."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -210,25 +211,25 @@ def simulate(fit: Fit, n: int = 1, *, effects: str = "new", seed: int = 1) -> pd
             eta = eta + _effect(b, g.index, g.Z)
         mean = fit.model.link.inverse(eta)[0]
         dispersion = parameters.get("dispersion", 1.0)
-        if (values := parameters.get("residual")) is not None:
-            columns[f"sim_{k + 1}"] = mean + dispersion * _correlated_noise(fit, values, rng)
+        if (noise := parameters.get("noise")) is not None:
+            columns[f"sim_{k + 1}"] = mean + dispersion * noise(rng)
         else:
             columns[f"sim_{k + 1}"] = family.simulate(rng, mean, d.trials, dispersion)
     return pd.DataFrame(columns, index=d.frame.index)
 
 
-def _correlated_noise(fit: Fit, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw standard residuals in the user's order at these parameters of their correlation."""
-    repeated, design = fit.model.repeated, fit.model.design
+def _correlated_noise(model, values: np.ndarray) -> Callable[[np.random.Generator], np.ndarray]:
+    """Give a source of standard residuals in the user's order, for parameters of correlation."""
+    repeated, design = model.repeated, model.design
     correlation, rows = repeated.correlation, rows_of(repeated)
     roots = rows.whiten(lambda time: correlation.correlation(values, time)).roots
-    return design.to_user(simulate_rows(rows, roots, rng.standard_normal(design.n)))
+    return lambda rng: design.to_user(simulate_rows(rows, roots, rng.standard_normal(design.n)))
 
 
 def _parameter_sets(fit: Fit, n: int, rng):
-    """Yield ``n`` parameter sets under the DataTree's names; ``residual`` has those of residuals.
+    """Yield ``n`` parameter sets under the DataTree's names.
 
-    They are in the order of the model's, where it has residual correlation and the fit knows it.
+    ``noise`` is a source of residuals, where they are correlated and the fit knows by how much.
     """
     names = [name for name in variables_of(fit.model) if name.startswith("residual_")]
     if fit.draws is not None:
@@ -237,8 +238,10 @@ def _parameter_sets(fit: Fit, n: int, rng):
             at = {"chain": rng.integers(posterior.sizes["chain"])}
             at["draw"] = rng.integers(posterior.sizes["draw"])
             drawn = {k: v.isel(at).to_numpy() for k, v in posterior.data_vars.items()}
-            residual = [np.ravel(drawn[name]) for name in names]
-            yield drawn | ({"residual": np.concatenate(residual)} if names else {})
+            if names:
+                values = np.concatenate([np.ravel(drawn[name]) for name in names])
+                drawn["noise"] = _correlated_noise(fit.model, values)
+            yield drawn
         return
     fixed: dict[str, Any] = {"beta": fit.beta} | {
         f"b_{k}": e.estimate for k, e in fit.effects.items()
@@ -248,7 +251,7 @@ def _parameter_sets(fit: Fit, n: int, rng):
             sd, corr = fit.variance.of(g.group)
             fixed |= {f"sd_{g.group}": sd, f"corr_{g.group}": corr}
         if fit.variance.residual.size:
-            fixed["residual"] = fit.variance.residual
+            fixed["noise"] = _correlated_noise(fit.model, fit.variance.residual)
     if fit.dispersion is not None:
         fixed["dispersion"] = fit.dispersion
     for _ in range(n):

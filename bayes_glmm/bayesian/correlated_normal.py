@@ -143,6 +143,7 @@ class CorrelatedNormalRV(RandomVariable):
 @numba_core_rv_funcify.register(CorrelatedNormalRV)
 def compile_draws(op, node):
     """Compile in the graph."""
+    correlate: Any
     correlate, source = _python(kernels.correlate)
 
     @numba.njit

@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
+
 from ..document import Block, Code, Equations, Fold, Math, Paragraph, Table, Text
 from ..material import Material
 from ..mathml import upright
-from ..numbers import ABSENT, interval, significant
+from ..numbers import ABSENT, interval, percent, significant
 from ..scales import effect, level, spread
 
 LONGEST = 62  # characters of a line of the linear predictor
@@ -43,7 +45,23 @@ def _trials(m) -> list:
 def equations(m) -> list[str]:
     """LaTeX lines: response, linear predictor, group effects."""
     mean = m.link.latex.format(r"\mu_i")
-    return [rf"y_i \mid b \sim {m.family.latex}", *_predictor(mean, _summands(m)), *_effects(m)]
+    response = rf"y_i \mid b \sim {m.family.latex}"
+    return [response, *_residual(m), *_predictor(mean, _summands(m)), *_effects(m)]
+
+
+def _residual(m) -> list[str]:
+    """Correlation of two rows of one cluster, for models that have one."""
+    if m.residual is None:
+        return []
+    formulas = {
+        "exponential": r"\exp(-\mathrm{phi}\,|t_i - t_j|)",
+        "ar1": r"\mathrm{rho}^{|t_i - t_j|}",
+        "compound_symmetry": r"\mathrm{rho}",
+        "unstructured": r"\mathrm{corr}_{t_i t_j}",
+    }
+    nugget = r"(1 - \mathrm{nugget}) " if "nugget" in m.priors.residual else ""
+    same = rf"{upright(m.residual.by)}[i] = {upright(m.residual.by)}[j]"
+    return [rf"\mathrm{{cor}}(y_i, y_j \mid b) = {nugget}{formulas[m.residual.name]}, \quad {same}"]
 
 
 def _predictor(mean: str, summands: list[str]) -> list[str]:
@@ -155,6 +173,13 @@ def _meaning(m, parameter: str, low: float, high: float) -> str:
         return f"correlation {interval(low, high, 2)}"
     if parameter == "r2":
         return f"variance explained, as a share: {interval(low, high, 2)}"
+    if parameter == "residual_phi":
+        ends = (significant(np.log(2) / x, 2) for x in (high, low))
+        return f"half-life {' to '.join(ends)}, in units of {m.residual.time}"
+    if parameter == "residual_nugget":
+        return f"single rows' share of the residual variance: {percent(low)} to {percent(high)}"
+    if parameter.startswith("residual_"):
+        return f"correlation {interval(low, high, 2)}"
     if parameter == "dispersion":
         return f"{m.family.dispersion_name}: {significant(low)} to {significant(high)}"
     return effect(m, low, high)

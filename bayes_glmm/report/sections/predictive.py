@@ -123,7 +123,18 @@ def _left_out(material: Material, fit: Fit) -> Paragraph:
     return Paragraph(
         f"Leave-one-out prediction (PSIS): expected log predictive density "
         f"{fixed(float(found.elpd), 1)} (SE {fixed(float(found.se), 1)}), effective number of "
-        f"parameters {fixed(float(found.p), 1)}; {trust}."
+        f"parameters {fixed(float(found.p), 1)}; {trust}.{_given(fit)}"
+    )
+
+
+def _given(fit: Fit) -> str:
+    """Say what the log-likelihood of a row is given, where rows are correlated."""
+    residual = fit.model.residual
+    if residual is None:
+        return ""
+    return (
+        f" Rows are correlated: the term of each is its density given the earlier rows of its "
+        f"{residual.by}, so that it is predicted from these, and only the parameters leave it out."
     )
 
 

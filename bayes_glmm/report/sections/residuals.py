@@ -14,6 +14,7 @@ from ..numbers import interval, listing, percent, significant
 from ..residual_plots import standardised
 
 WORTH_SAYING = 1.2  # ratio of standard errors
+LITTLE = 0.25  # share of the variance of a row
 
 
 def residuals(material: Material) -> list[Block]:
@@ -64,8 +65,8 @@ def _correlation(material: Material, label: str, fit: Fit) -> list[Block]:
         )
     if not said:
         said.append(f"every pair of {residual.time} has a correlation of its own, in the table")
-    text = f": {listing(said)}.{_beside(material, fit)}"
-    return [Paragraph((material.key(label), text))]
+    blocks: list[Block] = [Paragraph((material.key(label), f": {listing(said)}."))]
+    return blocks + [_survival(material, group) for group in _intercepts(material)]
 
 
 def _of(material: Material, fit: Fit, component: Component) -> _Found:
@@ -74,15 +75,71 @@ def _of(material: Material, fit: Fit, component: Component) -> _Found:
     return _Found(value, f"{significant(value)}{limits}")
 
 
-def _beside(material: Material, fit: Fit) -> str:
-    """Say which of the factors' variances are zero beside the correlation."""
-    zero = [c.group for c in material.sds() if material.sd_estimate(fit, c)[0] == 0.0]
-    if not zero:
-        return ""
+def _intercepts(material: Material) -> list[Component]:
+    """Random intercepts of the factor whose rows are correlated: what both may stand for."""
+    by = material.model.residual.by
+    return [c for c in material.sds() if c.term == "Intercept" and c.group == by]
+
+
+def _survival(material: Material, component: Component) -> Paragraph:
+    """Say whether the variance between levels survives beside the correlation, by every fit."""
+    words: list = [
+        f"Does the variance between levels of {component.group} survive beside the correlation? "
+    ]
+    for label, fit in material.mixed.items():
+        if fit.loglik_kind != "restricted" and fit.draws is None and _restricted(material):
+            continue  # REML speaks for the likelihood
+        words += [material.key(label), f" {_share(fit, component)}. "]
+    shares = [_upper(fit, component) for fit in material.mixed.values()]
+    small = np.nanmax(shares) < LITTLE if np.isfinite(shares).any() else False
+    if small:
+        words.append(
+            "So little of it does, or nothing: what the rows of a level have in common is what "
+            "neighbouring rows have in common, and it fades."
+        )
+    return Paragraph(tuple(words))
+
+
+def _restricted(material: Material) -> bool:
+    return any(fit.loglik_kind == "restricted" for fit in material.mixed.values())
+
+
+def _share(fit: Fit, component: Component) -> str:
+    """Share of the variance that is between levels, in words."""
+    if fit.draws is None:
+        sd, residual = _pair(fit, component)
+        if sd == 0.0:
+            return "estimates it as zero"
+        share = percent(sd**2 / (sd**2 + residual**2))
+        return f"puts it at {share} of the variance of a row (SD {significant(sd)})"
+    share = _posterior_share(fit, component)
+    low, middle, high = np.quantile(share, [0.025, 0.5, 0.975])
     return (
-        f" Beside it the variance between levels of {listing(zero)} is estimated as zero: what "
-        "levels have in common is what neighbouring rows have in common."
+        f"puts it at {percent(middle)} of the variance of a row (posterior median; 95 % interval "
+        f"{percent(low)} to {percent(high)})"
     )
+
+
+def _pair(fit: Fit, component: Component) -> tuple[float, float]:
+    """SD between levels and residual SD."""
+    assert fit.variance is not None and fit.dispersion is not None
+    at = fit.variance.components.index(component)
+    return float(fit.variance.estimate[at]), float(fit.dispersion)
+
+
+def _posterior_share(fit: Fit, component: Component) -> np.ndarray:
+    posterior = fit.draws["posterior"]
+    term = f"{component.group}_term"
+    sd = posterior[f"sd_{component.group}"].sel({term: component.term}).to_numpy()
+    return sd**2 / (sd**2 + posterior["dispersion"].to_numpy() ** 2)
+
+
+def _upper(fit: Fit, component: Component) -> float:
+    """Largest share that a fit allows: that of the posterior's upper limit, or the estimate."""
+    if fit.draws is not None:
+        return float(np.quantile(_posterior_share(fit, component), 0.975))
+    sd, residual = _pair(fit, component)
+    return sd**2 / (sd**2 + residual**2)
 
 
 # --- what independence would claim -----------------------------------------------------------
