@@ -30,7 +30,8 @@ from scipy.special import chdtri
 from ..fit import Fit, GroupEffects, Variance
 from ..messages import Message, message
 from ..methods import NotServedError
-from .bootstrap import FAILED_SHARE, Failed, replicated
+from .bootstrap import FAILED_SHARE
+from .replicates import Failed, replicated
 from .working_model import Problem, WorkingFit, conditional_effects, iterate
 from .working_variance import on_working_scales
 

@@ -2,42 +2,36 @@ r"""The parametric bootstrap of a likelihood fit: simulate from it, refit by the
 
 .. math:: b^* \sim N(0, \hat D), \qquad y^* \mid b^* \sim f(\cdot \mid \hat\beta, b^*, \hat\phi)
 
-Replicate ``r`` has the ``r``-th child of the seed's sequence, and every refit a likelihood
-object of its own, so that the numbers do not depend on the number of workers. Workers are
-threads: the kernels release the interpreter's lock, and threads need no start-up, no copies
-of the data and no guard in the user's script.
+Every refit has a likelihood object of its own. Linear mixed models that only the mixed model
+equations serve (REML, residual correlation, related levels) are simulated and refitted by these.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from ..fit import Fit
 from ..messages import Message, message
-from ..numerics.pieces import available_cores
-from ..numerics.threads import one_blas_thread
-from ..progress import Progress, counting
+from ..progress import Progress
 from .likelihood import Likelihood, Maximum
+from .lmm_likelihood import by_equations
+from .lmm_refits import fitted
 from .ml import natural
 from .profiles import likelihood_of
+from .replicates import LIFT, Failed, replicated
 
-LIFT = 0.3  # of the start's SD: where a refit starts from an SD that is estimated as zero
+RANGES = {
+    **dict.fromkeys(("sd", "dispersion", "rate"), (0.0, np.inf)),
+    **dict.fromkeys(("corr", "serial"), (-1.0, 1.0)),
+    "share": (0.0, 1.0),
+}
 BEYOND = 10  # replicates that should lie beyond a percentile limit
 FAR = 10.0  # standard errors from the estimate: a coefficient that is infinite
 FAILED_SHARE = 0.05  # of the refits: more are worth a message
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A replicate without a result, and why."""
-
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +101,14 @@ class Bootstrap:
         """Mean of the refits' estimates minus the fit's own."""
         return (self.good.mean() - self._own).rename("bias")
 
+    @property
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the range of every parameter."""
+        components = self.fit.variance.components if self.fit.variance else ()
+        ranges = [(-np.inf, np.inf)] * len(self.fit.beta) + [RANGES[c.kind] for c in components]
+        least, most = np.array(ranges, float).reshape(-1, 2).T
+        return least, most
+
     @cached_property
     def _own(self) -> pd.Series:
         sds = self.fit.variance.estimate if self.fit.variance else []
@@ -137,10 +139,8 @@ class Bootstrap:
         low, high = (self.good.quantile(q) for q in ((1 - level) / 2, (1 + level) / 2))
         if kind == "basic":
             low, high = 2 * self._own - high, 2 * self._own - low
-            bounded = [name.startswith(("sd_", "corr_", "dispersion")) for name in self.estimates]
-            least = np.where([name.startswith("corr_") for name in self.estimates], -1.0, 0.0)
-            low = low.mask(bounded, np.maximum(low, least))
-            high = high.mask([n.startswith("corr_") for n in self.estimates], np.minimum(high, 1.0))
+            least, most = self._range
+            low, high = np.maximum(low, least), np.minimum(high, most)
         table = pd.DataFrame(
             {"term": low.index, "conf_low": low.to_numpy(), "conf_high": high.to_numpy()}
         )
@@ -206,7 +206,7 @@ def bootstrap(
     Parameters
     ----------
     fit
-        By ML or GLM.
+        By ML, REML or GLM.
     replicates
         Number of data sets; percentile limits at 95 % want 400.
     seed
@@ -224,14 +224,8 @@ def bootstrap(
         If an option is not valid.
     """
     started = perf_counter()
-    likelihood, x, covariance = likelihood_of(fit)
-    begin = lifted(likelihood, x)
     names = fit.parameter_names
-
-    def one(rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        maximum = refit(likelihood, simulate(likelihood, x, rng), begin, covariance)
-        return natural(likelihood, maximum.x)[0], maximum.loglik
-
+    one = replicate_by_equations(fit) if by_equations(fit) else replicate_by_quadrature(fit)
     found = replicated(one, fit.method.stream(seed), replicates, workers, progress)
     failures = {r: f.reason for r, f in enumerate(found) if isinstance(f, Failed)}
     nothing = np.full(len(names), np.nan), np.nan
@@ -244,6 +238,30 @@ def bootstrap(
         failures=failures,
         seconds=perf_counter() - started,
     )
+
+
+def replicate_by_quadrature(fit: Fit):
+    """Give the function of a random stream that simulates, refits and returns estimates."""
+    likelihood, x, covariance = likelihood_of(fit)
+    begin = lifted(likelihood, x)
+
+    def one(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        maximum = refit(likelihood, simulate(likelihood, x, rng), begin, covariance)
+        return natural(likelihood, maximum.x)[0], maximum.loglik
+
+    return one
+
+
+def replicate_by_equations(fit: Fit):
+    """Give the same for a linear mixed model."""
+    at = fitted(fit)
+    begin = at.lifted
+
+    def one(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        again = at.refit(at.simulate(rng), begin)
+        return again.estimates, again.loglik
+
+    return one
 
 
 def boot_confint(fit: Fit, level: float = 0.95, kind: str = "percentile", **options):
@@ -293,45 +311,3 @@ def refit(likelihood: Likelihood, y: np.ndarray, start=None, inverse=None) -> Ma
     if not maximum.optimum.converged:
         raise RuntimeError(maximum.optimum.reason)
     return maximum
-
-
-def replicated(
-    task: Callable[[np.random.Generator], Any],
-    sequence: np.random.SeedSequence,
-    replicates: int,
-    workers: int | None,
-    progress: Progress,
-    what: str = "bootstrap refits",
-) -> list:
-    """Run ``task`` with one random stream per replicate; one that raises gives ``Failed``."""
-    whole(replicates, "replicates", 2)
-    workers = available_cores() if workers is None else whole(workers, "workers", 1)
-
-    def guarded(child: np.random.SeedSequence):
-        try:
-            return task(np.random.default_rng(child))
-        except Exception as error:  # one refit's failure must leave the others standing
-            kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
-            return Failed(f"{kind}{error}")
-
-    results = []
-    # held over the whole run: limits set and reset by threads in turn would undo each other
-    with counting(progress, replicates, what) as tell, one_blas_thread():
-        if workers == 1:
-            found = map(guarded, sequence.spawn(replicates))
-            for done, result in enumerate(found, 1):
-                results.append(result)
-                tell(done)
-            return results
-        with ThreadPoolExecutor(workers, thread_name_prefix="bootstrap") as pool:
-            for done, result in enumerate(pool.map(guarded, sequence.spawn(replicates)), 1):
-                results.append(result)
-                tell(done)
-    return results
-
-
-def whole(value, name: str, least: int) -> int:
-    """Check an integer option."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"bootstrap({name}={value!r}) must be an integer of at least {least}.")
-    return int(value)

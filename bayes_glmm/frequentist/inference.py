@@ -12,7 +12,8 @@ from ..methods import NotServedError
 from ..numerics.covariance import Covariance
 from ..progress import Progress
 from .bootstrap import lifted
-from .likelihood import Maximum
+from .lmm_likelihood import by_equations
+from .lmm_refits import LinearPair, without_effects, without_nugget
 from .nesting import Pair, bootstrap_p
 from .profiles import Profile, likelihood_of
 
@@ -62,11 +63,14 @@ class BoundaryTest:
     def __repr__(self) -> str:
         """Say the test in words."""
         several = "are the standard deviations" if "," in self.term else "is the standard deviation"
+        what = f"{several} of {self.term} by {self.group}"
+        if self.group == "residual":
+            what = f"is the {self.term} of the residual correlation"
         boot = "" if self.p_boot is None else f"\nparametric bootstrap: p = {self.p_boot:.4g}"
         note = f"\n{self.note}" if self.note else ""
         naive = self.df[-1] if self.df else "all parameters"
         return (
-            f"Boundary test: {several} of {self.term} by {self.group} zero?\n"
+            f"Boundary test: {what} zero?\n"
             f"likelihood ratio {self.statistic:.4f} against {self.reference}: "
             f"p = {self.p_value:.4g} (naive chi2({naive}): p = {self.p_naive:.4g}){boot}{note}"
         )
@@ -84,17 +88,19 @@ def boundary_test(
 ) -> BoundaryTest:
     """Test whether standard deviations of random effects are zero.
 
-    The null model drops the effects with their correlations and is refitted with the same
-    quadrature rule. For one effect with ``q`` correlations the reference is the mixture
-    ``chi2(q) / 2 + chi2(q + 1) / 2``, for one uncorrelated effect ``chi2(0) / 2 + chi2(1) / 2``;
+    The null model drops the effects with their correlations and is refitted by the same
+    likelihood, restricted or not, with the same quadrature rule. For one effect with ``q``
+    correlations the reference is the mixture ``chi2(q) / 2 + chi2(q + 1) / 2``, for one
+    uncorrelated effect ``chi2(0) / 2 + chi2(1) / 2``;
     for several the weights follow from the information at the null.
 
     Parameters
     ----------
     fit
-        By ML.
+        By ML, or by REML, whose null model has the same fixed part.
     group
-        Grouping factor; a list tests all effects of the factors in it at once.
+        Grouping factor; a list tests all effects of the factors in it at once. "residual", with
+        ``term="nugget"``, tests the nugget of a residual correlation.
     term
         Column of the factor's random effects; may be left out where there is one, or where
         ``group`` is a list.
@@ -115,12 +121,13 @@ def boundary_test(
             f"{fit.label} has no random effects to test: use a fit by ML() instead."
         )
     groups = fit.model.design.groups
-    dropped = effects_dropped(groups, group, term)
-    pair, null = without(fit, dropped)
+    of_share = group == "residual" and fit.model.residual is not None
+    dropped = {} if of_share else effects_dropped(groups, group, term)
+    pair, null = without_share(fit, term) if of_share else without(fit, dropped)
     statistic = max(0.0, 2.0 * (cast("float", fit.loglik) - null.loglik))
     of_weights, of_ratios = np.random.SeedSequence(seed).spawn(2)
     reference = pair.reference(of_weights)
-    df = pair.large.layout.size - pair.small.layout.size
+    df = pair.df
     notes = notes_on(fit, pair, null, dropped)
     if reference is None:
         notes.append("The data cannot tell the effects apart: give bootstrap=500 for a p-value.")
@@ -130,9 +137,10 @@ def boundary_test(
     if bootstrap:
         simulated, said = by_bootstrap(pair, statistic, bootstrap, of_ratios, workers, progress)
         notes += said
+    terms = [groups[k].columns[c] for k, columns in dropped.items() for c in columns]
     return BoundaryTest(
-        group=", ".join(groups[k].group for k in dropped),
-        term=", ".join(groups[k].columns[c] for k, columns in dropped.items() for c in columns),
+        group="residual" if of_share else ", ".join(groups[k].group for k in dropped),
+        term=str(term) if of_share else ", ".join(terms),
         statistic=statistic,
         weights=reference.weights if reference else (),
         df=reference.df if reference else (),
@@ -183,8 +191,32 @@ def find_effect(groups, group: str, term: str | None) -> tuple[int, int]:
     return names.index(group), 0 if term is None else g.columns.index(term)
 
 
-def without(fit: Fit, dropped: dict[int, list[int]]) -> tuple[Pair, Maximum]:
-    """Refit without some effects: the pair of models, and the maximum of the smaller one."""
+@dataclass(frozen=True)
+class Null:
+    """How the fit of the null model ended."""
+
+    loglik: float
+    reason: str = ""
+
+
+def without_share(fit: Fit, term: str | None) -> tuple[LinearPair, Null]:
+    """Refit without the nugget of the residual correlation."""
+    pair = without_nugget(fit, term)
+    return pair, null_of(pair)
+
+
+def null_of(pair: LinearPair) -> Null:
+    """Say how the fit of a linear null model ended."""
+    maximum = pair.small.maximum
+    reason = "" if maximum.converged else f"no end after {maximum.evaluations} evaluations"
+    return Null(pair.small.loglik, reason)
+
+
+def without(fit: Fit, dropped: dict[int, list[int]]) -> tuple[Pair | LinearPair, Null]:
+    """Refit without some effects: the pair of models, and how the smaller one's fit ended."""
+    if by_equations(fit):
+        pair = without_effects(fit, dropped)
+        return pair, null_of(pair)
     likelihood, x, covariance = likelihood_of(fit)
     beta, thetas, _ = likelihood.layout.split(x)
     factors, starts, places = [], [], []
@@ -201,10 +233,11 @@ def without(fit: Fit, dropped: dict[int, list[int]]) -> tuple[Pair, Maximum]:
     small = likelihood.with_factors(factors)
     null = small.maximise(start=lifted(small, np.concatenate([beta, *starts, tail])))
     rows = np.arange(fit.model.design.n)
-    return Pair(small, null.x, likelihood, x, covariance, places, rows), null
+    pair = Pair(small, null.x, likelihood, x, covariance, places, rows)
+    return pair, Null(null.loglik, "" if null.optimum.converged else null.optimum.reason)
 
 
-def notes_on(fit: Fit, pair: Pair, null: Maximum, dropped) -> list[str]:
+def notes_on(fit: Fit, pair: Pair | LinearPair, null: Null, dropped) -> list[str]:
     """Say where the mixture is not justified, or the null fit failed."""
     notes, variance = [], cast("Variance", fit.variance)
     groups = fit.model.design.groups
@@ -221,15 +254,15 @@ def notes_on(fit: Fit, pair: Pair, null: Maximum, dropped) -> list[str]:
         )
     elif pair.irregular:
         notes.append(
-            "The null model has an SD of zero or a correlation of one, so the mixture is only "
-            "approximate: a parametric bootstrap (bootstrap=500) would settle it."
+            f"The null model has {pair.on_boundary}, so the mixture is only approximate: a "
+            "parametric bootstrap (bootstrap=500) would settle it."
         )
-    if not null.optimum.converged:
-        notes.append(f"The null model did not converge: {null.optimum.reason}.")
+    if null.reason:
+        notes.append(f"The null model did not converge: {null.reason}.")
     return notes
 
 
-def by_bootstrap(pair: Pair, statistic, replicates, stream, workers, progress):
+def by_bootstrap(pair: Pair | LinearPair, statistic, replicates, stream, workers, progress):
     """p-value by simulated likelihood ratios, and what is to be said of them."""
     ratios, failed = pair.bootstrap(replicates, stream, workers, progress)
     share = float(np.mean(ratios < 1e-6)) if len(ratios) else np.nan
@@ -249,7 +282,7 @@ def profile(fit: Fit, parameter: str, grid) -> np.ndarray:
     Parameters
     ----------
     fit
-        By ML.
+        By ML, GLM or REML.
     parameter
         One of ``fit.parameter_names``, for example ``"sd_herd[Intercept]"``.
     grid
@@ -270,15 +303,22 @@ def profile_confint(fit: Fit, level: float = 0.95) -> pd.DataFrame:
     -------
     DataFrame
         ``term, conf_low, conf_high``; the lower limit of an SD is 0 where the profile does
-        not fall by ``chi2(1)`` on the way to zero.
+        not fall by ``chi2(1)`` on the way to zero. By REML the variance parameters alone, since
+        the restricted likelihood has no coefficients.
     """
     if not 0 < level < 1:
         raise ValueError(f"confint(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
     rows = []
-    for name in fit.parameter_names:
+    for name in with_profiles(fit):
         p = Profile(fit, name)
         rows.append((name, p.limit(-1, level), p.limit(1, level)))
     return pd.DataFrame(rows, columns=["term", "conf_low", "conf_high"])
+
+
+def with_profiles(fit: Fit) -> list[str]:
+    """Parameters that the likelihood has: by REML it has no coefficients."""
+    names = fit.parameter_names
+    return names[len(fit.beta) :] if fit.method.name == "reml" else names
 
 
 def profile_frame(
@@ -289,9 +329,10 @@ def profile_frame(
     Parameters
     ----------
     fit
-        By ML or GLM.
+        By ML, GLM or REML.
     parameters
-        Some of ``fit.parameter_names``; None is all.
+        Some of ``fit.parameter_names``; None is all that the likelihood has: by REML the
+        variance parameters.
     points
         About how many values of each parameter; they reach ``|zeta| = 3`` or the end of the
         parameter's range.
@@ -312,7 +353,7 @@ def profile_frame(
     """
     if isinstance(points, bool) or not isinstance(points, int) or points < 5:
         raise ValueError(f"profile(points={points!r}) must be an integer of at least 5.")
-    names = [parameters] if isinstance(parameters, str) else parameters or fit.parameter_names
+    names = [parameters] if isinstance(parameters, str) else parameters or with_profiles(fit)
     tables = {name: Profile(fit, name).grid(points) for name in names}
     frame = pd.concat(tables, names=["parameter"]).reset_index("parameter")
     return frame.reset_index(drop=True)

@@ -85,10 +85,11 @@ class LinearSearch:
         self._last: tuple[np.ndarray, Any] = (np.array([np.nan]), None)
 
     @classmethod
-    def of(cls, model, reml: bool) -> "LinearSearch":
-        """Pose the search of a GLMM."""
-        d, repeated = model.design, model.repeated
-        problem = LinearMixed(d.y - d.offset, d.X, d.groups, structure_of(repeated))
+    def of(cls, model, reml: bool, groups=None, repeated=None) -> "LinearSearch":
+        """Pose the search of a GLMM, perhaps with other effects or another residual correlation."""
+        d, repeated = model.design, repeated or model.repeated
+        groups = d.groups if groups is None else groups
+        problem = LinearMixed(d.y - d.offset, d.X, groups, structure_of(repeated))
         return cls(problem, reml, repeated)
 
     def alpha(self, x: np.ndarray) -> np.ndarray:
@@ -178,13 +179,14 @@ class LinearSearch:
         good = [points[i] for i in order if np.isfinite(values[i])]
         return good[:STARTS]
 
-    def maximise(self) -> LinearMaximum:
+    def maximise(self, starts: list[np.ndarray] | None = None) -> LinearMaximum:
         """Search from every start, then settle what lies on a boundary."""
         if not self.problem.size:
             state = self.state(np.zeros(0))
             value = state.criterion(self.reml)
             return LinearMaximum(np.zeros(0), state, np.zeros(0, bool), value, True, 1)
-        starts, free = self.starts(), np.ones(self.problem.size, bool)
+        starts = self.starts() if starts is None else starts
+        free = np.ones(self.problem.size, bool)
         rough = ROUGH if len(starts) > 1 else TOLERANCE
         ends = [self._descend(x, free, rough) for x in starts]
         ends.sort(key=lambda end: end.criterion)

@@ -14,16 +14,16 @@ import numpy as np
 from ..fit import Fit
 from ..numerics.threads import one_blas_thread
 from ..progress import Progress
-from .bootstrap import Failed, lifted, refit, replicated, simulate
+from .bootstrap import lifted, refit, simulate
 from .chi_bar import Reference, reference
 from .likelihood import Likelihood
 from .profiles import likelihood_of
+from .replicates import BELOW, Failed, replicated
 
 SPAN = 1e-7  # distance of a column from a span, relative to its length
 SCORES = 1000  # simulated to have the information of variances at zero
 STEP = 0.1  # of the start's SD: where the derivative by a variance of zero is taken
 SINGULAR = 1e6  # condition number of the new variances' information
-BELOW = -1e-4  # a likelihood ratio less than this: the larger model was not maximised
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +77,20 @@ class Pair:
         return tuple(size for _, _, size in self.new)
 
     @property
+    def df(self) -> int:
+        """Parameters that the large model has more."""
+        return self.large.layout.size - self.small.layout.size
+
+    @property
+    def on_boundary(self) -> str:
+        """Say what of the null is on a boundary where it is ``irregular``."""
+        return "an SD of zero or a correlation of one"
+
+    @property
     def free(self) -> int:
         """Number of new parameters without a boundary: coefficients and covariances."""
         bounded = sum(k * (k + 1) // 2 for k in self.cones)
-        return self.large.layout.size - self.small.layout.size - bounded
+        return self.df - bounded
 
     @property
     def irregular(self) -> bool:

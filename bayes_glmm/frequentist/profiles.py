@@ -13,18 +13,20 @@ the log of a dispersion.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ..fit import Component, Fit, Variance, datatree_name
+from ..fit import WORKING_SCALES, Component, Fit, Variance, datatree_name
 from ..methods import NotServedError
+from ..numerics.covariance import Covariance
 from ..numerics.groups import Rows
 from ..numerics.optimise import bfgs
 from .likelihood import AT_LIMIT, Likelihood
+from .lmm_likelihood import LinearLikelihood, by_equations
 
 PRECISION = 1e-10  # Newton decrement of the inner searches: twice the error of a profile
 CLOSE = 1e-5  # of the end points, in standard errors (or distances, where those are less)
@@ -52,16 +54,10 @@ def likelihood_of(fit: Fit, restricted: bool = False) -> tuple[Likelihood, np.nd
     NotServedError
         If the method has no likelihood, or another one.
     """
-    if fit.model.residual is not None:
+    if by_equations(fit) and not restricted:
         raise NotServedError(
-            f"Profiles, boundary tests and bootstraps do not serve {fit.model.residual}: use "
-            "confint(method='wald'), or compare ML fits by their AIC."
-        )
-    if fit.model.related and fit.method.name != "glm":
-        raise NotServedError(
-            "Profiles, boundary tests and bootstraps do not serve related levels (covariance= of "
-            f"{', '.join(fit.model.related)}): use confint(method='wald'), or compare fits by "
-            "their AIC."
+            f"{fit.label} of this model has a likelihood that only the mixed model equations have: "
+            "profile it, or use a fit by ML() of a model without residual= and covariance=."
         )
     if fit.method.name == "glm":
         d = fit.model.design
@@ -69,8 +65,7 @@ def likelihood_of(fit: Fit, restricted: bool = False) -> tuple[Likelihood, np.nd
         likelihood = Likelihood(fit.model.family, fit.model.link, rows, [])
         tail = [] if fit.dispersion is None else [np.log(fit.dispersion)]
         return likelihood, np.concatenate([fit.beta, tail]), np.asarray(fit.joint_cov)
-    other = fit.method.name == "reml" and not restricted
-    if "theta" not in fit.details or other:
+    if "theta" not in fit.details:
         raise NotServedError(
             f"{fit.label} has no likelihood that could be profiled or tested here: use a fit "
             "by ML() instead."
@@ -78,6 +73,51 @@ def likelihood_of(fit: Fit, restricted: bool = False) -> tuple[Likelihood, np.nd
     likelihood = Likelihood.of(fit.model, fit.details["nodes"])
     x = np.concatenate([fit.beta, fit.details["theta"]])
     return likelihood, x, np.asarray(fit.details["covariance"])
+
+
+def profiled(fit: Fit, parameter: str) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Give the likelihood in which a parameter is profiled, its parameters, their covariance.
+
+    Raises
+    ------
+    ValueError
+        If there is no such parameter.
+    NotServedError
+        If the method has no likelihood, or a restricted one for a coefficient.
+    """
+    names = fit.parameter_names
+    if parameter not in names:
+        raise ValueError(f"{parameter!r} is not a parameter: use one of {', '.join(names)}.")
+    if not by_equations(fit):
+        return likelihood_of(fit)
+    k = names.index(parameter)
+    reml, column = fit.method.name == "reml", k if k < len(fit.beta) else None
+    if reml and column is not None:
+        raise NotServedError(
+            f"{fit.label} integrates the coefficients out, so that {parameter!r} has no profile: "
+            "use a fit by ML(), or confint(method='wald') with Satterthwaite's t."
+        )
+    likelihood = LinearLikelihood(fit.model, reml, column=column)
+    x = parameters_of(fit)
+    x = x if column is None else np.append(fit.beta[column], x)
+    return likelihood, x, likelihood.covariance(x)
+
+
+def parameters_of(fit: Fit) -> np.ndarray:
+    """Variance parameters of a linear mixed model as ``LinearLikelihood`` has them."""
+    variance = cast("Variance", fit.variance)
+    parts = []
+    for g in fit.model.design.groups:
+        sd, corr = variance.of(g.group)
+        R = np.eye(g.q)
+        for (i, j), r in zip(g.pairs, corr, strict=True):
+            R[i, j] = R[j, i] = np.nan_to_num(r)
+        values, vectors = np.linalg.eigh(R)  # a correlation may be one
+        root = sd[:, None] * vectors * np.sqrt(np.maximum(values, 0.0))
+        parts.append(Covariance(g.blocks).theta_of(root))
+    residual = [c for c in variance.components if c.is_residual]
+    working = [c.scale.working(v) for c, v in zip(residual, variance.residual, strict=True)]
+    return np.concatenate([*parts, np.array(working, float), [np.log(variance.estimate[-1])]])
 
 
 def same(value):
@@ -100,7 +140,11 @@ COORDINATES = {
     "sd": Coordinate(low=0.0),
     "corr": Coordinate(np.arccos, np.cos, 0.0, np.pi),
     "dispersion": Coordinate(np.log, np.exp),
+    "rate": Coordinate(np.log, np.exp),
+    "share": Coordinate(WORKING_SCALES["logit"].working, WORKING_SCALES["logit"].natural),
+    "serial": Coordinate(np.arctanh, np.tanh),
 }
+ENDS = {"rate": (0.0, np.inf), "share": (0.0, 1.0)}  # what their limits stand for
 
 
 class Profile:
@@ -109,7 +153,7 @@ class Profile:
     Parameters
     ----------
     fit
-        By ML or GLM.
+        By ML, GLM, or by REML, whose restricted likelihood has the variance parameters alone.
     parameter
         One of ``fit.parameter_names``.
 
@@ -118,7 +162,7 @@ class Profile:
     ValueError
         If there is no such parameter.
     NotServedError
-        If the fit has no likelihood.
+        If the fit has no likelihood, or the likelihood not the parameter.
 
     Notes
     -----
@@ -132,11 +176,8 @@ class Profile:
     """
 
     def __init__(self, fit: Fit, parameter: str):
-        names = fit.parameter_names
-        if parameter not in names:
-            raise ValueError(f"{parameter!r} is not a parameter: use one of {', '.join(names)}.")
-        self.likelihood, self.x, covariance = likelihood_of(fit)
-        k, p = names.index(parameter), self.likelihood.layout.p
+        self.likelihood, self.x, covariance = profiled(fit, parameter)
+        k, p = fit.parameter_names.index(parameter), len(fit.beta)
         components = fit.variance.components if fit.variance else ()
         self.kind = "coefficient" if k < p else components[k - p].kind
         self.coordinate = COORDINATES[self.kind]
@@ -145,11 +186,16 @@ class Profile:
         self.position, self.partner, self.first, self.below = k, -1, -1, []
         if self.kind == "dispersion":
             self.position = len(self.x) - 1
-        elif self.kind != "coefficient":
+        elif self.kind == "coefficient":
+            self.position = 0 if by_equations(fit) else k
+        elif components[k - p].is_residual:
+            self._put_residual(sum(c.is_residual for c in components[: k - p]))
+        else:
             covariance = self._put_first(fit.model.design.groups, components[k - p], covariance)
         self.information = self._information(covariance)
         value = fit.beta[k] if k < p else cast("Variance", fit.variance).estimate[k - p]
         self.at = self.coordinate.inside(np.clip(value, -1, 1) if self.partner >= 0 else value)
+        self.at = np.clip(self.at, self.coordinate.low, self.coordinate.high)
         self.scale = self._scale(covariance)
         self.lifted = self._near_zero()
         self.start = self.x
@@ -158,6 +204,13 @@ class Profile:
             c = components[k - p]
             ends = [datatree_name(Component("sd", c.group, term)) for term in (c.term, c.term2)]
             self.floor = max(Profile(fit, end)(0.0)[0] for end in ends)
+
+    def _put_residual(self, which: int) -> None:
+        """Hold a parameter of the residual correlation, between the limits of the search."""
+        low, high = self.likelihood.search.limits
+        inside = self.likelihood.search.problem.n_theta + which
+        self.position = self.likelihood.residual_position(which)
+        self.coordinate = replace(self.coordinate, low=low[inside], high=high[inside])
 
     def _put_first(self, groups, c: Component, covariance: np.ndarray) -> np.ndarray:
         """Reorder the columns of a set so that the component's come first."""
@@ -349,6 +402,8 @@ class Profile:
         at = self._limit(side, level)
         if self.kind == "dispersion" and self.has_limit and abs(at) >= AT_LIMIT:
             return np.inf if at > 0 else 0.0  # the simpler family is within reach
+        if self.kind in ENDS and at in (self.coordinate.low, self.coordinate.high):
+            return ENDS[self.kind][int(at == self.coordinate.high)]
         return float(self.coordinate.outside(at))
 
     def _limit(self, side: int, level: float) -> float:

@@ -17,6 +17,7 @@ for each other effect and coefficient.
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -103,6 +104,13 @@ class LinearMixed:
     def outer_jacobian(self) -> np.ndarray:
         """Derivatives of the user's coefficients by the standardised ones, ``(p, p)``."""
         return self.standard.outer_jacobian(self.p)
+
+    def with_response(self, y: np.ndarray) -> "LinearMixed":
+        """Give the same model of another response."""
+        twin = copy(self)
+        twin.y = y
+        twin.__dict__.pop("_independent", None)
+        return twin
 
     def degrees_of_freedom(self, reml: bool) -> int:
         """``n - p`` for REML, n for ML."""
