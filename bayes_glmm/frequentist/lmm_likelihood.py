@@ -112,7 +112,7 @@ class LinearLikelihood:
         try:
             with np.errstate(all="ignore"):
                 return self._evaluate(x)
-        except (np.linalg.LinAlgError, FloatingPointError):
+        except (np.linalg.LinAlgError, ArithmeticError):
             return -np.inf, np.full_like(x, np.nan)
 
     def _evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:

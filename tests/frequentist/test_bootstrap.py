@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 import bayes_glmm as bg
-from bayes_glmm.frequentist import bootstrap as module
 from bayes_glmm.frequentist.bootstrap import lifted, simulate
 from bayes_glmm.frequentist.likelihood import Likelihood
 from bayes_glmm.frequentist.profiles import likelihood_of
 from bayes_glmm.methods import NotServedError
+from bayes_glmm.numerics.pieces import available_cores
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 
@@ -231,4 +231,4 @@ def test_workers_leave_the_threads_of_blas_as_they_were(cbpp):
     before = [p["num_threads"] for p in threadpool_info()]
     cbpp.bootstrap(6, workers=2)
     assert [p["num_threads"] for p in threadpool_info()] == before
-    assert module.available_cores() >= 1
+    assert available_cores() >= 1

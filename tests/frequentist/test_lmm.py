@@ -390,17 +390,6 @@ def test_anova_tests_fixed_parts_under_one_residual_correlation():
         bg.anova(fits[0], other)
 
 
-def test_what_needs_the_full_likelihood_refuses_reml_and_residual_correlation():
-    fit = model("sleepstudy", "reaction ~ days + (1 | subject)").fit("reml")
-    with pytest.raises(NotServedError, match=r"use a fit by ML\(\)"):
-        fit.confint(method="profile")
-    correlated = model(
-        "milk", "protein ~ time + (1 | cow)", residual=bg.residual.AR1("time", by="cow")
-    ).fit("ml")
-    with pytest.raises(NotServedError, match=r"do not serve AR1\(time='time', by='cow'\)"):
-        correlated.confint(method="profile")
-
-
 # what is refused
 
 
