@@ -104,9 +104,9 @@ def dense_profile(fit, parameter: str, value: float) -> float:
 
     def objective(working: np.ndarray) -> float:
         variance = fit.variance.estimate.copy()
-        variance[free] = [
-            components[i].scale.natural(w) for i, w in zip(free, working, strict=True)
-        ]
+        for i, w in zip(free, working, strict=True):
+            is_sd = components[i].kind == "sd"
+            variance[i] = abs(w) * unit[i] if is_sd else components[i].scale.natural(w)
         if k >= p:
             variance[k - p] = value
         try:
