@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 SD_MEAN = 2.5  # prior mean of the standard deviations
+LONG = 60.0  # seconds of a fit that is not repeated
 
 
 def settings() -> argparse.Namespace:
@@ -178,6 +179,8 @@ def main() -> None:
         seconds = time.perf_counter() - start
         print("@@" + json.dumps({"done": True}), flush=True)  # the parent's clock stops here
         print("@@" + json.dumps(summary(draws, stats, seconds) | {"mib": peak_mib()}), flush=True)
+        if seconds > LONG:
+            break
 
 
 if __name__ == "__main__":

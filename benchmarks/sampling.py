@@ -164,12 +164,13 @@ class Trial:
         """Sample with filled caches, and again in the same process."""
         if found := self.run(again=True):
             seconds, summaries = found
-            self.summary, second = summaries[0], summaries[-1]
+            self.summary, *later = summaries
             if self.in_r:
                 self.summary = stan.renamed(self.summary)
             kept = {name: self.summary[name] for name in ("ess", "rhat", "divergences")}
-            again = {"again": second["fit_seconds"], "mib": second["mib"]}
-            self.sampled = replace(self.sampled, warm=seconds, **again, **kept)
+            again = later[0]["fit_seconds"] if later else None
+            mib = summaries[-1]["mib"]
+            self.sampled = replace(self.sampled, warm=seconds, again=again, mib=mib, **kept)
 
 
 def compare(sampled: Sampled, summary: dict | None, ours: dict | None) -> Sampled:

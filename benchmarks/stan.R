@@ -1,6 +1,6 @@
 # One posterior by rstanarm or brms in a process of its own: Rscript stan.R specification.json
 # Writes what benchmarks/sampler.py writes: a line when the draws are there, then a summary;
-# and once more for a second fit in the same process, if that is asked for.
+# and once more for a second fit in the same process, if that is asked for and the first was not long.
 spec <- jsonlite::fromJSON(commandArgs(TRUE)[[1]])
 suppressPackageStartupMessages(library(spec$package, character.only = TRUE))
 # Debian's package BH has no headers of its own
@@ -75,4 +75,5 @@ for (seed in spec$seed + seq_len(1 + spec$again) - 1) {
     divergences = rstan::get_num_divergent(switch(spec$package, rstanarm = fit$stanfit, brms = fit$fit)),
     mib = NA
   )
+  if (seconds > spec$long) break
 }

@@ -11,7 +11,7 @@ from .answer import canonical
 from .cases import Problem
 from .frames import factors, frame, write_csv
 from .r_session import HINT
-from .sampler import SD_MEAN, model_of
+from .sampler import LONG, SD_MEAN, model_of
 
 PACKAGES = ("rstanarm", "brms")
 COMPILING = "brms"  # rstanarm's models are compiled when it is installed
@@ -51,6 +51,7 @@ def command(package: str, problem: Problem, chains, folder: Path, again: bool) -
         "cores": os.cpu_count() if len(data) >= ROWS_FOR_CORES else 1,
         "compiled": str(folder / f"{package}-{problem.data}.rds"),
         "again": again,
+        "long": LONG,
     } | {name: getattr(chains, name) for name in ("chains", "draws", "tune", "seed")}
     path = folder / f"{package}-{problem.data}.json"
     path.write_text(json.dumps(specification), encoding="utf-8")
