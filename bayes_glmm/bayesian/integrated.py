@@ -18,6 +18,7 @@ from ..fit import Fit, Seconds
 from ..frequentist.likelihood import Likelihood, factors_of
 from ..messages import Message, message
 from ..methods import NotServedError
+from ..numerics.beside import compiled_beside
 from ..numerics.bind import bind_numba
 from ..numerics.groups import by_size
 from ..numerics.marginal import MOST_DIMENSIONS
@@ -160,22 +161,26 @@ def laplace_posterior(density: IntegratedDensity) -> LaplacePosterior:
 
 def compile_kernels(model) -> None:
     """Compile the family and the kernels, or load them from disk."""
-    bind_numba(model.family, model.link)
     if by_size(factors_of(model))[0].q == 1:
         from ..numerics.draws_scalar import draw_scalar_effects, integrate_scalar_draws
         from ..numerics.scalar_integral import find_modes, integrate_scalar
 
-        kernels = (find_modes, integrate_scalar, integrate_scalar_draws, draw_scalar_effects)
+        density = (find_modes, integrate_scalar)
+        drawing = (draw_scalar_effects, integrate_scalar_draws)
     else:
         from ..numerics.draws_vector import draw_vector_effects, integrate_vector_draws
         from ..numerics.vector_integral import integrate_vector
 
-        kernels = (integrate_vector, integrate_vector_draws, draw_vector_effects)
+        density, drawing = (integrate_vector,), (draw_vector_effects, integrate_vector_draws)
     if len(model.design.groups) > 1:
         from ..numerics import laplace, partly_centred
 
-        kernels = (*kernels, *laplace.KERNELS, *partly_centred.KERNELS)
-    for kernel in kernels:
+        density = (*density, *laplace.KERNELS, *partly_centred.KERNELS)
+    with compiled_beside(drawing):
+        bind_numba(model.family, model.link)
+        for kernel in density:
+            _ = kernel.compiled
+    for kernel in drawing:
         _ = kernel.compiled
 
 

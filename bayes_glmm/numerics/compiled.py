@@ -194,6 +194,20 @@ class Kernel:
                     self._compiled = compile_function(self.python, self.signature)
         return self._compiled
 
+    @property
+    def address(self) -> str:
+        """Where it is defined: ``module:name``."""
+        return f"{self.python.__module__}:{self.__name__}"
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the machine code is here, or in the cache folder."""
+        folder = cache_folder()
+        return self._compiled is not None or (
+            # Numba's index of a function: file.function-line.python.nbi, in a folder by file
+            folder is not None and any(folder.glob(f"*/*.{self.__name__}-*.nbi"))
+        )
+
     @cached_property
     def pointer(self) -> FirstClass:
         """The compiled function as an argument of other kernels, which share its one copy."""

@@ -46,6 +46,27 @@ print("equal")
 """
 
 
+# a kernel that another process compiles; and one of which the other process knows nothing
+BESIDE = """
+import numpy as np
+from bayes_glmm.numerics.beside import compiled_beside
+from bayes_glmm.numerics.compiled import Kernel, cache_folder
+from bayes_glmm.numerics.partly_centred import add_to_rows
+class Elsewhere(Kernel):
+    address = "bayes_glmm.numerics.partly_centred:nothing"
+unknown = Elsewhere(add_to_rows.python, add_to_rows.signature)
+with compiled_beside([unknown]):
+    pass
+print("unknown", unknown.is_cached)
+with compiled_beside([add_to_rows]):
+    compiled_here = add_to_rows._compiled is not None
+print("beside", add_to_rows.is_cached, "here", compiled_here, "folder", cache_folder() is not None)
+eta = np.zeros(3)
+add_to_rows(np.ones((1, 3)), np.array([0, 1, 1]), np.array([[2.0], [5.0]]), eta)
+print(eta.tolist(), "hits", sum(add_to_rows.compiled.stats.cache_hits.values()))
+"""
+
+
 def start(home: Path, temporary: Path, code: str = USE) -> subprocess.Popen:
     """Start code in a fresh process with its own cache and temporary folders."""
     folders = {"XDG_CACHE_HOME": home, "HOME": home, "TMPDIR": temporary, "LOCALAPPDATA": home}
@@ -155,3 +176,19 @@ def test_the_hash_follows_the_sources(tmp_path, monkeypatch):
     monkeypatch.undo()
     compiled.source_hash.cache_clear()
     assert compiled.source_hash() == before
+
+
+def test_a_second_process_compiles_beside_and_may_fail(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    printed = run(home, tmp_path, BESIDE)
+    assert "unknown False" in printed and "beside True here False folder True" in printed
+    assert "[2.0, 5.0, 5.0] hits 1" in printed
+
+
+def test_without_a_folder_nothing_is_compiled_beside(tmp_path):
+    blocked, temporary = not_a_folder(tmp_path / "file"), tmp_path / "tmp"
+    temporary.mkdir()
+    code = f"import tempfile\ntempfile.tempdir = {str(blocked)!r}\n{BESIDE}"
+    printed = run(blocked, temporary, code)
+    assert "beside False here False folder False" in printed and "[2.0, 5.0, 5.0]" in printed
