@@ -126,6 +126,7 @@ def _same_posterior(a: Fit, b: Fit) -> bool:
     return (
         a.parameter_names == b.parameter_names
         and a.model.priors.assigned == b.model.priors.assigned
+        and a.model.residual == b.model.residual
     )
 
 

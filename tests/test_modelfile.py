@@ -7,7 +7,7 @@ import pytest
 
 from bayes_glmm.methods import GEE, GLM, ML, NUTS, OLS, PQL, REML
 from bayes_glmm.modelfile import ModelFile, ModelFileError, load_model
-from bayes_glmm.priors import LKJ, HalfStudentT, Normal, Priors, Uniform
+from bayes_glmm.priors import LKJ, Beta, HalfStudentT, LogNormal, Normal, Priors, Uniform
 from bayes_glmm.residual import CompoundSymmetry, Exponential
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "models").glob("*.toml"))
@@ -342,3 +342,18 @@ def test_a_residual_correlation_comes_and_goes(write, tmp_path):
 )
 def test_a_residual_correlation_that_cannot_be(write, tmp_path, text, words):
     refused(with_residual(tmp_path, text), words)
+
+
+def test_priors_of_a_residual_correlation_come_and_go(write, tmp_path):
+    text = 'kind = "exponential"\ntime = "y"\nby = "g"\nnugget = true\n[priors.residual]\n'
+    given = 'half_life = "LogNormal(1, 0.5)"\nnugget = "Beta(2, 4)"'
+    loaded = load_model(with_residual(tmp_path, text + given))
+    wanted = {"half_life": LogNormal(1, 0.5), "nugget": Beta(2, 4)}
+    assert loaded.priors == Priors(residual=wanted)
+    assert loaded.model().priors.residual["nugget"] == Beta(2, 4)
+    again = tmp_path / "again.toml"
+    again.write_text(loaded.to_toml(), encoding="utf-8")
+    assert load_model(again).priors == loaded.priors
+    wrong = with_residual(tmp_path, text + 'nugget = "Beta(2)"')
+    refused(wrong, r"residual.nugget: 'Beta\(2\)' does not fit: Beta takes \(a, b, lower, upper\)")
+    refused(with_residual(tmp_path, text[:-18] + '[priors]\nresidual = "Beta(1, 1)"'), "a table")

@@ -137,7 +137,7 @@ def refusal(model) -> str:
     if model.priors.joint is not None:
         return "a joint prior of coefficients and SDs, and takes independent ones"
     if model.residual is not None:
-        return "residuals that are correlated within clusters, and integrates independent rows"
+        return "residuals that are correlated within clusters, where Integrated() has none"
     if any(g.covariance is not None for g in groups):
         return "levels with a known covariance, and integrates over independent ones"
     largest = by_size(factors_of(model))[0]

@@ -21,6 +21,7 @@ from bayes_glmm.bayesian.correlated_response import (
     values_of,
 )
 from bayes_glmm.bayesian.graph import level_information
+from bayes_glmm.bayesian.integrated import refusal
 from bayes_glmm.bayesian.nuts import reml_scales
 from bayes_glmm.bayesian.tree import log_prior, predictive, prior_draws
 from bayes_glmm.methods import NotServedError
@@ -269,6 +270,7 @@ def test_simulated_residuals_have_the_correlation(name):
     assert np.abs(error).max() < 5 * 0.64 * np.sqrt(2 / 4000)
 
 
+@pytest.mark.slow
 def test_pymc_draws_predictions_with_the_correlation():
     m = model("ar1")
     graph = bg.build_graph(m)
@@ -475,3 +477,4 @@ def test_integrated_names_nuts():
     m = model("ar1", "y ~ x + (1 | g)")
     with pytest.raises(NotServedError, match=r"Integrated takes.*NUTS\(\)"):
         m.fit("integrated")
+    assert "correlated within clusters" in refusal(m)  # why fit() without a method takes NUTS

@@ -5,9 +5,10 @@ import pytest
 
 import bayes_glmm as bg
 from bayes_glmm.report import About
-from bayes_glmm.report.document import Paragraph, Picture, spans
+from bayes_glmm.report.document import Bullets, Paragraph, Picture, spans
 from bayes_glmm.report.folder import make_document
 from bayes_glmm.report.material import Material
+from bayes_glmm.report.sections.answer import answer
 from bayes_glmm.report.sections.residuals import residuals
 
 
@@ -34,7 +35,10 @@ def test_the_correlation_stands_in_words(milk):
     claims, correlation, survival, variogram, plots = residuals(milk)
     tidy = milk.fits["REML"].tidy(("ran_pars",)).set_index("term").estimate
     half_life = np.log(2) / tidy["residual phi"]
-    assert f"falls by half in {half_life:.2g} units of time" in words(correlation)
+    assert f"falls by half in {half_life:.2g} units of time, " in words(correlation)
+    (bullets,) = [block for block in answer(milk) if isinstance(block, Bullets)]
+    said = [spans(item) for item in bullets.items]
+    assert any("falls by half" in str(part) for item in said for part in item)
     assert f"error is {100 * tidy['residual nugget']:.0f}" in words(correlation)
     assert milk.fits["REML"].varcorr().sd[0] == 0
     assert "REML estimates it as zero. So little of it" in words(survival)

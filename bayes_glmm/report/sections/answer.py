@@ -22,6 +22,7 @@ from ..numbers import (
 )
 from ..scales import scale_of
 from .predictive import misfits
+from .residuals import correlation_in_words
 
 MOST = 8  # coefficients written out
 SAMPLER = ("divergences", "rhat-high", "ess-low")  # codes of messages on sampling
@@ -35,6 +36,7 @@ def answer(material: Material) -> list[Block]:
     items: list[Text] = [
         *_effects(material, fit),
         *_spreads(material, label, fit),
+        *_residual(material, fit),
         *_agreement(material, label, fit),
         *_averages(material),
         *_trust(material),
@@ -143,6 +145,14 @@ def _apart(material: Material, label: str, component: Component) -> str:
         if k not in close
     ]
     return f" {'; '.join(words)}." if words else ""
+
+
+def _residual(material: Material, fit: Fit) -> list[Text]:
+    """Say how residuals are correlated, where they are and the fit knows it."""
+    known = fit.variance is not None and fit.variance.residual.size
+    if material.model.residual is None or not known:
+        return []
+    return [(Strong("Residual correlation"), f": {correlation_in_words(material, fit)}.")]
 
 
 def _agreement(material: Material, label: str, fit: Fit) -> list[Text]:

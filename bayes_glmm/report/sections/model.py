@@ -2,8 +2,6 @@
 
 import re
 
-import numpy as np
-
 from ..document import Block, Code, Equations, Fold, Math, Paragraph, Table, Text
 from ..material import Material
 from ..mathml import upright
@@ -156,13 +154,14 @@ def _prior_row(m, row) -> tuple[Text, ...]:
         Code(row.parameter),
         f"{row.prior}{scale}",
         f"{significant(low, 2)} to {significant(high, 2)}" if low == low else ABSENT,
-        _meaning(m, row.parameter, low, high),
+        _meaning(m, row),
         "package" if row.default else "user",
     )
 
 
-def _meaning(m, parameter: str, low: float, high: float) -> str:
+def _meaning(m, row) -> str:
     """Say what the range of a prior means for the response."""
+    parameter, low, high = row.parameter, row.range_low, row.range_high
     if parameter == "beta[Intercept]":
         return level(m, low, high)
     if parameter.startswith("sd_"):
@@ -174,8 +173,7 @@ def _meaning(m, parameter: str, low: float, high: float) -> str:
     if parameter == "r2":
         return f"variance explained, as a share: {interval(low, high, 2)}"
     if parameter == "residual_phi":
-        ends = (significant(np.log(2) / x, 2) for x in (high, low))
-        return f"half-life {' to '.join(ends)}, in units of {m.residual.time}"
+        return f"{row.means}, in units of {m.residual.time}"
     if parameter == "residual_nugget":
         return f"single rows' share of the residual variance: {percent(low)} to {percent(high)}"
     if parameter.startswith("residual_"):

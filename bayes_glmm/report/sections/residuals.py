@@ -36,14 +36,21 @@ def residuals(material: Material) -> list[Block]:
 
 @dataclass(frozen=True)
 class _Found:
-    """A parameter of the residual correlation: estimate and limits, as text."""
+    """A parameter of the residual correlation: estimate and limits, also as text."""
 
     value: float
     text: str
+    limits: tuple[float, float]
 
 
 def _correlation(material: Material, label: str, fit: Fit) -> list[Block]:
-    """Put the parameters of the correlation into words."""
+    """Put the parameters of the correlation into words, and what is left beside it."""
+    found = Paragraph((material.key(label), f": {correlation_in_words(material, fit)}."))
+    return [found, *(_survival(material, group) for group in _intercepts(material))]
+
+
+def correlation_in_words(material: Material, fit: Fit) -> str:
+    """Give half-life, nugget or correlation of neighbours by a fit, with 95 % limits."""
     residual = material.model.residual
     found = {c.term: _of(material, fit, c) for c in material.components if c.is_residual}
     said = []
@@ -51,7 +58,8 @@ def _correlation(material: Material, label: str, fit: Fit) -> list[Block]:
         phi = found["phi"]
         said.append(
             f"the correlation of two rows of one {residual.by} falls by half in "
-            f"{significant(np.log(2) / phi.value)} units of {residual.time} (phi = {phi.text})"
+            f"{significant(np.log(2) / phi.value)} units of {residual.time}{_range(phi)} "
+            f"(phi = {phi.text})"
         )
     if "rho" in found:
         apart = " next to each other" if residual.time else ""
@@ -65,14 +73,21 @@ def _correlation(material: Material, label: str, fit: Fit) -> list[Block]:
         )
     if not said:
         said.append(f"every pair of {residual.time} has a correlation of its own, in the table")
-    blocks: list[Block] = [Paragraph((material.key(label), f": {listing(said)}."))]
-    return blocks + [_survival(material, group) for group in _intercepts(material)]
+    return listing(said)
 
 
 def _of(material: Material, fit: Fit, component: Component) -> _Found:
     value, low, high = material.sd_estimate(fit, component)
     limits = f", {interval(low, high, 2)}" if np.isfinite([low, high]).all() else ""
-    return _Found(value, f"{significant(value)}{limits}")
+    return _Found(value, f"{significant(value)}{limits}", (low, high))
+
+
+def _range(phi: _Found) -> str:
+    """Limits of the half-life; nothing where they are not known."""
+    if not np.isfinite(phi.limits).all():
+        return ""
+    low, high = (significant(np.log(2) / x) for x in reversed(phi.limits))
+    return f", {low} to {high}"
 
 
 def _intercepts(material: Material) -> list[Component]:
