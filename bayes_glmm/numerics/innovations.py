@@ -49,10 +49,10 @@ def by_matrix(L, by_L):
             by_L[j, j] -= L[i, j] * by_L[i, j] / L[j, j]
         for i in range(j, m):
             by_L[i, j] /= L[j, j]
-        for k in range(j):
-            for i in range(j, m):
+            for k in range(j):
                 by_L[j, k] -= by_L[i, j] * L[i, k]
-            for i in range(j + 1, m):
+        for i in range(j + 1, m):
+            for k in range(j):
                 by_L[i, k] -= by_L[i, j] * L[j, k]
         by_L[j, j] /= 2.0
 
@@ -70,14 +70,15 @@ def innovations(values, residuals, size, place, rows):
         m, clusters = size[p, 0], size[p, 1]
         L = np.empty((m, m))
         if factor(values, place, entry, L):
+            log_diagonal, w = np.log(np.diag(L)), np.empty(m)
             for c in range(clusters):
                 at = rows[row + c * m : row + (c + 1) * m]
                 for j in range(m):
                     left = residuals[at[j]]
                     for k in range(j):
-                        left -= L[j, k] * white[at[k]]
-                    white[at[j]] = left / L[j, j]
-                    log_scale[at[j]] = np.log(L[j, j])
+                        left -= L[j, k] * w[k]
+                    w[j] = left / L[j, j]
+                    white[at[j]], log_scale[at[j]] = w[j], log_diagonal[j]
         entry += m * (m - 1) // 2
         row += m * clusters
     return white, log_scale
@@ -95,17 +96,19 @@ def pull_back(values, white, by_white, by_log_scale, size, place, rows):
         m, clusters = size[p, 0], size[p, 1]
         L, by_L = np.empty((m, m)), np.zeros((m, m))
         if factor(values, place, entry, L):
+            w, z = np.empty(m), np.empty(m)
             for c in range(clusters):
                 at = rows[row + c * m : row + (c + 1) * m]
-                for j in range(m - 1, -1, -1):
-                    left = by_white[at[j]]
-                    for i in range(j + 1, m):
-                        left -= L[i, j] * by_residuals[at[i]]
-                    by_residuals[at[j]] = left / L[j, j]
-                for i in range(m):
+                for j in range(m):
+                    w[j], z[j] = white[at[j]], by_white[at[j]]
+                for i in range(m - 1, -1, -1):  # z = L^-T by_white, row by row of L
+                    z[i] /= L[i, i]
+                    for j in range(i):
+                        z[j] -= L[i, j] * z[i]
                     for j in range(i + 1):
-                        by_L[i, j] -= by_residuals[at[i]] * white[at[j]]
+                        by_L[i, j] -= z[i] * w[j]
                     by_L[i, i] += by_log_scale[at[i]] / L[i, i]
+                    by_residuals[at[i]] = z[i]
             by_matrix(L, by_L)
             for i in range(m):
                 for j in range(i):

@@ -142,7 +142,7 @@ def test_terms_are_conditional_on_the_earlier_rows(name):
         assert ours[i] == pytest.approx(stats.norm(mean, np.sqrt(variance)).logpdf(e[i]), abs=1e-12)
 
 
-@pytest.mark.parametrize("mode", ["FAST_COMPILE", "NUMBA"])
+@pytest.mark.parametrize("mode", ["FAST_COMPILE", pytest.param("NUMBA", marks=pytest.mark.slow)])
 def test_gradient_of_the_operation(mode):
     m = model("nugget")
     arrays = [pt.constant(a) for a in Arrangement.of(m).arrays]

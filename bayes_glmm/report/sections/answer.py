@@ -138,11 +138,13 @@ def _apart(material: Material, label: str, component: Component) -> str:
         return f" Others: {', '.join(words)}." if words else ""
     ratios = {k: x / base - 1 for k, x in estimates.items() if np.isfinite(x / base)}
     close = [k for k, r in ratios.items() if abs(r) < 0.05]
+    zero = [k for k, r in ratios.items() if r == -1]
     words = [f"{listing(close)} within 5{THIN}% of that"] if close else []
+    words += [f"{listing(zero)} zero"] if zero else []
     words += [
         f"{k} {percent(abs(r))} {'above' if r > 0 else 'below'}"
         for k, r in ratios.items()
-        if k not in close
+        if k not in close + zero
     ]
     return f" {'; '.join(words)}." if words else ""
 
