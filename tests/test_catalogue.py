@@ -42,7 +42,7 @@ IMPROPER = ("Flat()", "Power(0)")
 
 
 def test_the_catalogue_is_complete():
-    assert {text.split("(")[0] for text in CATALOGUE} == set(PRIORS)
+    assert {text.split("(")[0] for text in CATALOGUE} | {"Beta"} == set(PRIORS)
     assert set(PRIORS) <= set(bg.__all__)
 
 
@@ -76,6 +76,24 @@ def test_every_prior_works_by_every_way_in(text, tmp_path):
     else:
         with pytest.raises(bg.NotServedError, match=r"use NUTS\(\)"):
             model.fit("integrated")
+
+
+def test_a_prior_of_a_share_works_by_every_way_in(tmp_path):
+    """``Beta`` serves residual correlations alone, which binary responses do not have."""
+    frame = FRAME.assign(y=RNG.normal(size=60), t=np.tile(np.arange(10.0), 6))
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    (tmp_path / "m.toml").write_text(
+        'title = "t"\nquestion = "q"\nformula = "y ~ x"\nfamily = "gaussian"\n'
+        '[data]\nfile = "d.csv"\n[residual]\nkind = "exponential"\ntime = "t"\nby = "g"\n'
+        'nugget = true\n[priors.residual]\nnugget = "Beta(2, 3)"\n',
+        encoding="utf-8",
+    )
+    model = bg.load_model(tmp_path / "m.toml").model()
+    assert model.stated == bg.Priors(residual={"nugget": bg.Beta(2, 3)})
+    assert list(model.priors_table().query("~default")["parameter"]) == ["residual_nugget"]
+    graph = bg.build_graph(model)
+    assert np.isfinite(graph.compile_logp(mode="FAST_COMPILE")(graph.initial_point()))
+    assert bg.check_propriety(model).exists
 
 
 def test_elicited_from_a_range_of_odds_ratios():
