@@ -37,7 +37,7 @@ _HOME = {
     "plot_trend": "report.trend_plots",
     **dict.fromkeys(("plot_variogram", "plot_residuals"), "report.residual_plots"),
     **dict.fromkeys(("plot_priors", "plot_implied", "plot_prior_predictive"), "report.prior_plots"),
-    **dict.fromkeys(("icc", "median_ratio"), "estimands"),
+    **dict.fromkeys(("icc", "heritability", "median_ratio"), "estimands"),
     **dict.fromkeys(
         (
             "GLM",

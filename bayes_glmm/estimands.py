@@ -1,4 +1,4 @@
-r"""What variance components mean: intraclass correlations and median ratios, with errors.
+r"""What variance components mean: intraclass correlations, heritability, median ratios.
 
 The intraclass correlation is that of two responses which share a level. Where the response
 is a threshold of a latent variable (binary data, links logit, probit, cloglog) it is that of
@@ -121,6 +121,66 @@ def icc(
     return table.assign(**limits, scale=named)
 
 
+def heritability(fit: Fit, group: str, multiple: float = 1.0, *, level: float = 0.95):
+    r"""Heritability from the variance of one factor's effects and the residual's.
+
+    .. math:: h^2 = m \frac{\sigma_g^2}{\sigma_g^2 + \sigma_e^2}
+
+    ``m`` is 1 in an animal model, whose effects are breeding values, and 4 in a sire model, where
+    half-sibs share a quarter of the additive variance (Falconer & Mackay 1996, ch. 10). Other
+    factors, such as herds, are environments that animals are compared within: their variance
+    is left out.
+
+    Parameters
+    ----------
+    fit
+        A fit of a gaussian mixed model with identity link.
+    group
+        Factor of the sires or animals, with a random intercept.
+    multiple
+        ``m``, positive.
+    level
+        Coverage.
+
+    Returns
+    -------
+    DataFrame
+        One row: ``group, multiple, heritability, std_error, conf_low, conf_high``; by the delta
+        method on the logit scale of the share, which keeps the limits between 0 and ``m``;
+        posterior mean, SD and equal-tailed limits for draws. An SD of zero gives 0 without limits.
+
+    Raises
+    ------
+    NotServedError
+        If the fit has no variance components, or the model is not linear.
+    ValueError
+        If there is no such factor, it has no random intercept, or an option is out of range.
+    """
+    _check_level("heritability", level)
+    groups = [g.group for g in fit.model.design.groups]
+    if fit.variance is None or not fit.model.is_linear:
+        raise NotServedError(
+            f"heritability() got {fit.label} of family={fit.model.family.name!r}: it needs the "
+            "variances of a gaussian mixed model with identity link, fitted by REML() or NUTS()."
+        )
+    if group not in groups:
+        raise ValueError(f"{group!r} is not a grouping factor: use one of {', '.join(groups)}.")
+    if not multiple > 0:
+        raise ValueError(
+            f"heritability(multiple={multiple!r}) must be positive: 1 for animals, 4 for sires."
+        )
+    position = _intercept(fit, group)
+
+    def share(values: np.ndarray) -> np.ndarray:
+        variances = values[..., [position]] ** 2
+        return variances / (variances + values[..., [-1]] ** 2)
+
+    columns = _summary(fit, share, level, logit, expit)
+    names = ("heritability", "std_error", "conf_low", "conf_high")
+    found = {name: multiple * column for name, column in zip(names, columns, strict=True)}
+    return pd.DataFrame({"group": group, "multiple": multiple, **found})
+
+
 def median_ratio(fit: Fit, *, level: float = 0.95) -> pd.DataFrame:
     r"""Median ratio between two random levels, the higher to the lower.
 
@@ -190,7 +250,7 @@ def _intercept(fit: Fit, group: str) -> int:
     components = components_of(fit.model)
     if wanted not in components:
         raise ValueError(
-            f"icc() needs a random intercept for every grouping factor and {group!r} has none: "
+            f"A share of the variance needs a random intercept and {group!r} has none: "
             f"write (1 | {group}), or read the SDs in varcorr()."
         )
     return components.index(wanted)

@@ -301,10 +301,20 @@ class CovarianceSource(BaseModel):
 
 
 class ReportOptions(BaseModel):
-    """Table [report]: ``notes`` is a paragraph that the report prints below the question."""
+    """Table [report]: what the report adds.
+
+    Attributes
+    ----------
+    notes
+        A paragraph below the question.
+    heritability
+        Grouping factor -> multiple of its share of the variance that is the heritability: 4 for
+        sires, 1 for animals.
+    """
 
     model_config = _STRICT
     notes: str = ""
+    heritability: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 def _all_methods() -> list[dict[str, str]]:

@@ -270,3 +270,41 @@ def test_what_is_not_defined_is_refused(cbpp):
         bg.median_ratio(known(crossed("bernoulli", "probit"), [1.0, 1.0]))
     without = replace(cbpp, joint_cov=None)
     assert np.isnan(bg.icc(without).std_error).all()
+
+
+# heritability
+
+
+def test_heritability_is_a_multiple_of_the_share():
+    """By the printed formula, and the delta method by differences on the logit scale."""
+    frame = bg.load_dataset("sires")
+    A = bg.relationship_matrix(bg.load_dataset("sires_pedigree"), dam=None)
+    formula = "weight ~ sex + (1 | sire) + (1 | herd)"
+    given = {"family": "gaussian", "covariance": {"sire": A}}
+    fit = bg.GLMM(formula, frame, **given).fit("reml")
+    sire, _, sigma = fit.variance.estimate
+    row = bg.heritability(fit, "sire", 4.0).iloc[0]
+    share = sire**2 / (sire**2 + sigma**2)
+    assert row.heritability == pytest.approx(4 * share)
+    # logit(share) = 2 log sire - 2 log sigma, whose variance is that of the working scales
+    at = [len(fit.beta), len(fit.beta) + 2]
+    contrast = np.array([2.0, -2.0])
+    error = np.sqrt(contrast @ fit.joint_cov[np.ix_(at, at)] @ contrast)
+    limits = 4 / (1 + np.exp(-np.log(share / (1 - share)) + 1.959964 * error * np.array([1, -1])))
+    np.testing.assert_allclose([row.conf_low, row.conf_high], limits, rtol=1e-5)
+    assert row.std_error == pytest.approx(4 * share * (1 - share) * error, rel=1e-6)
+    assert bg.heritability(fit, "sire").heritability[0] == pytest.approx(share)
+
+
+def test_heritability_refuses_what_has_none():
+    fit = bg.GLMM(
+        "reaction ~ days + (0 + days | subject)", bg.load_dataset("sleepstudy"), family="gaussian"
+    ).fit("reml")
+    with pytest.raises(ValueError, match="needs a random intercept and 'subject' has none"):
+        bg.heritability(fit, "subject")
+    with pytest.raises(ValueError, match="'cow' is not a grouping factor"):
+        bg.heritability(fit, "cow")
+    with pytest.raises(ValueError, match="must be positive: 1 for animals, 4 for sires"):
+        bg.heritability(fit, "subject", 0.0)
+    with pytest.raises(bg.NotServedError, match=r"fitted by REML\(\) or NUTS\(\)"):
+        bg.heritability(fit.model.fit("glm"), "subject")

@@ -140,7 +140,7 @@ class Bootstrap:
         if kind == "basic":
             low, high = 2 * self._own - high, 2 * self._own - low
             least, most = self._range
-            low, high = np.maximum(low, least), np.minimum(high, most)
+            low, high = low.clip(lower=least), high.clip(upper=most)
         table = pd.DataFrame(
             {"term": low.index, "conf_low": low.to_numpy(), "conf_high": high.to_numpy()}
         )

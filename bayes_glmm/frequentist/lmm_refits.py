@@ -8,13 +8,18 @@ Refits are by the same (restricted) likelihood as the fit, from its estimates.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from scipy import sparse
+from scipy.linalg import solve_triangular
 
 from ..design import put_rows
 from ..fit import Fit
 from ..methods import NotServedError
 from ..numerics.correlated_rows import simulate_rows
+from ..numerics.level_blocks import indicator
+from ..numerics.relationship import Relationship
 from ..numerics.threads import one_blas_thread
 from ..progress import Progress
 from .chi_bar import Reference, reference
@@ -40,7 +45,7 @@ class Fitted:
         The estimates.
     """
 
-    model: object
+    model: Any
     search: LinearSearch
     maximum: LinearMaximum
 
@@ -82,9 +87,47 @@ class Fitted:
             b = sigma * u @ factor.factor(self.maximum.x[part]).T
             y = y + np.einsum("nq,nq->n", g.Z, b[g.index])
         noise = rng.standard_normal(len(y))
-        if self._roots is not None:
-            noise = simulate_rows(rows_of(self.search.repeated), self._roots, noise)
+        repeated = self.search.repeated
+        if repeated is not None and self._roots is not None:
+            noise = simulate_rows(rows_of(repeated), self._roots, noise)
         return y + sigma * noise
+
+    def scatter(self, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+        r"""Draw the errors of the predicted effects, ``b - b^``, jointly: beta estimated.
+
+        With ``W`` the whitened ``[Z Lambda, X]`` they have the covariance of Henderson's
+        equations, :math:`\sigma^2 (W'W + \mathrm{diag}(A^{-1} \otimes I, 0))^{-1}`.
+
+        Returns
+        -------
+        list of ndarray
+            One of shape ``(draws, levels, q)`` per factor.
+        """
+        problem, state = self.search.problem, self.maximum.state
+        groups = problem.effects if state.white is None else state.white.effects
+        X = problem.standard.columns if state.white is None else state.white.X
+        columns, precisions, loads = [], [], []
+        for g, factor, part in zip(groups, problem.factors, problem.slices, strict=True):
+            L = factor.factor(self.maximum.x[part])
+            columns.append(indicator([replace(g, Z=g.Z @ L)]).toarray())
+            K = sparse.eye_array(g.n_levels)
+            if g.covariance is not None:
+                K = Relationship.of(g.covariance).precision
+            precisions.append(sparse.kron(K, sparse.eye_array(g.q)))
+            loads.append(L)
+        W = np.hstack([*columns, X])
+        C = W.T @ W
+        r = len(C) - X.shape[1]
+        C[:r, :r] += sparse.block_diag(precisions).toarray()
+        root = np.linalg.cholesky(C)
+        noise = np.sqrt(self.sigma2) * rng.standard_normal((len(C), draws))
+        v = solve_triangular(root, noise, lower=True, trans=1)[:r].T
+        ends = np.cumsum([g.n_levels * g.q for g in groups])
+        parts = np.split(v, ends[:-1], axis=1)
+        return [
+            part.reshape(draws, g.n_levels, g.q) @ L.T
+            for part, g, L in zip(parts, groups, loads, strict=True)
+        ]
 
     def refit(self, y: np.ndarray, start: np.ndarray) -> "Fitted":
         """Maximise the likelihood of another response from ``start``.

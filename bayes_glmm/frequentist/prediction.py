@@ -21,6 +21,8 @@ import numpy as np
 from ..fit import Fit, GroupEffects
 from ..methods import NotServedError
 from .likelihood import Likelihood
+from .lmm_likelihood import by_equations
+from .lmm_refits import fitted
 from .profiles import likelihood_of
 
 KINDS = ("default", "mode", "mean")
@@ -28,6 +30,7 @@ ERRORS = ("default", "conditional", "corrected")
 # of a central difference, in standard errors: its error is of the order of the square, modes
 # are found to about 1e-6
 STEP = 0.01
+MOST_EFFECTS = 3000  # whose joint covariance is written out
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +74,13 @@ def ranef(fit: Fit, kind: str = "default", error: str = "default") -> Mapping[st
         raise NotServedError(
             f"{fit.label} has no group effects: use a fit by ML(), PQL() or NUTS() instead."
         )
-    if fit.method.name == "reml" or ("prediction_sd" in fit.details and is_special(fit)):
+    if "prediction_sd" in fit.details and by_equations(fit):
         return _linear(fit, error)
     likelihood_of(fit)  # refuses methods without one
     kind = "mode" if kind == "default" else kind
     if error != "corrected":
         return dict(zip(fit.effects, _stored(fit, kind), strict=True))
     return {k: GroupEffects(p.estimate, p.corrected_sd) for k, p in predict(fit, kind).items()}
-
-
-def is_special(fit: Fit) -> bool:
-    """Whether the model has what only the linear mixed model's equations serve."""
-    return fit.model.residual is not None or bool(fit.model.related)
 
 
 def _check_options(kind: str, error: str) -> None:
@@ -205,20 +203,40 @@ def draw_effects(fit: Fit, group: str, draws: int, rng: np.random.Generator) -> 
     ``c_k`` the derivatives along the columns of ``R`` and ``e`` normal with the conditional
     covariance given the data: independent between the levels of one factor, jointly normal by
     Laplace where there are several. The centre is ``E[b | y]`` where it is had, else the
-    mode. Methods without a likelihood (PQL) give independent draws with their own SDs.
+    mode. Linear mixed models that only Henderson's equations serve (REML, related levels) draw
+    by these. Methods without a likelihood (PQL) give independent draws with their own SDs.
 
     Returns
     -------
     ndarray
         Shape ``(draws, levels, q)``.
     """
-    if "theta" not in fit.details or fit.method.name == "reml" or is_special(fit):
+    if "prediction_sd" in fit.details and by_equations(fit):
+        return _draw_linear(fit, group, draws, rng)
+    if "theta" not in fit.details:
         e = fit.effects[group]
         return e.estimate + rng.standard_normal((draws, *e.estimate.shape)) * e.sd
     found = predict(fit, "mean" if has_means(fit) else "mode")[group]
     z = rng.standard_normal((draws, len(found.slopes)))
     centre = found.estimate + np.tensordot(z, found.slopes, axes=1)
     return centre + _noise(fit, group, found, draws, rng)
+
+
+def _draw_linear(fit: Fit, group: str, draws: int, rng) -> np.ndarray:
+    """Draw BLUPs' targets: jointly by Henderson's equations, spread to the corrected errors.
+
+    Each level's errors where the equations are too large to be written out.
+    """
+    e, sd = fit.effects[group], fit.details["prediction_sd"][group]
+    groups = fit.model.design.groups
+    if sum(g.n_levels * g.q for g in groups) > MOST_EFFECTS:
+        return e.estimate + rng.standard_normal((draws, *e.estimate.shape)) * sd
+    errors = fitted(fit).scatter(draws, rng)[[g.group for g in groups].index(group)]
+    errors = errors - errors.mean(axis=0)  # so that the draws' mean is the prediction itself
+    own = np.sqrt(np.mean(errors**2, axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        wider = np.where(own > 0, np.maximum(np.nan_to_num(sd) / own, 1.0), 1.0)
+    return e.estimate + errors * wider
 
 
 def _noise(fit: Fit, group: str, found: Prediction, draws: int, rng) -> np.ndarray:

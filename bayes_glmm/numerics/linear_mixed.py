@@ -63,7 +63,8 @@ class LinearMixed:
         Response less offset, shape ``(n,)``; fixed-effect columns of full rank, ``(n, p)``.
     effects
         One object per grouping factor with ``index`` (n,), ``Z`` (n, q), ``n_levels``,
-        ``blocks`` and ``relationship``; rows sorted by the factor with most levels. May be empty.
+        ``blocks`` and ``relationship``; rows best sorted by the factor with most levels. May be
+        empty.
     residual
         Correlation of the residuals, None where they are independent. Its clusters must lie
         within the levels of every factor.

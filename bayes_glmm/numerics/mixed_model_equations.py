@@ -61,8 +61,9 @@ class MixedModelEquations:
         Fixed-effect columns, shape ``(n, p)``.
     effects
         One object per grouping factor with ``index`` (n,), ``Z`` (n, q), ``n_levels``,
-        ``blocks`` and ``relationship`` (None where its levels are independent); rows are sorted
-        by the factor with most levels (the first among equals), unless its levels are related.
+        ``blocks`` and ``relationship`` (None where its levels are independent). The factor with
+        most levels (the first among equals) is eliminated where the rows are sorted by it and
+        its levels are independent; otherwise none is, which costs more.
 
     Attributes
     ----------
@@ -79,11 +80,6 @@ class MixedModelEquations:
         ``(position, columns)`` of each factor but the largest: its columns in the complement.
     sparsity
         Of the complement; None where it is taken as dense.
-
-    Raises
-    ------
-    ValueError
-        If the rows are not sorted by the largest factor.
     """
 
     def __init__(self, X: np.ndarray, effects) -> None:
@@ -91,10 +87,9 @@ class MixedModelEquations:
         self.p = X.shape[1]
         self.related = tuple(e.relationship is not None for e in self.effects)
         largest = int(np.argmax([e.n_levels for e in self.effects]))
-        self.largest = -1 if self.related[largest] else largest
+        is_sorted = bool(np.all(np.diff(self.effects[largest].index) >= 0))
+        self.largest = largest if is_sorted and not self.related[largest] else -1
         self.first: Any = NoEffects(len(X)) if self.largest < 0 else self.effects[largest]
-        if np.any(np.diff(self.first.index) < 0):
-            raise ValueError("rows must be sorted by the grouping factor with most levels")
         self.start = np.flatnonzero(np.diff(self.first.index, prepend=-1))
         self.factors = tuple(Covariance(e.blocks) for e in self.effects)
         self.slices = consecutive([f.size for f in self.factors])

@@ -44,19 +44,23 @@ class About:
         Seed of the methods that draw, as printed; None leaves it out.
     notes
         A paragraph below the question.
+    heritability
+        Grouping factor -> multiple of its share of the variance; see ``heritability``.
     """
 
     title: str
     question: str = ""
     seed: int | None = None
     notes: str = ""
+    heritability: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, source: Any) -> "About":
         """Read it off a model file; an About passes through."""
         if isinstance(source, About):
             return source
-        return cls(source.title, source.question, source.seed, source.report.notes)
+        r = source.report
+        return cls(source.title, source.question, source.seed, r.notes, r.heritability)
 
 
 @dataclass(frozen=True, eq=False)

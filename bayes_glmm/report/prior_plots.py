@@ -235,9 +235,10 @@ def panels_of(m, design, y: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarra
     ]
     for block in design.groups:
         if block.n_levels <= design.n / 2:
-            total = np.bincount(block.index, trials, block.n_levels)
-            observed = np.bincount(block.index, design.y, block.n_levels) / total
-            replicated = np.array([np.bincount(block.index, r, block.n_levels) for r in y]) / total
+            levels = int(block.index.max()) + 1  # relatives without rows come after them
+            total = np.bincount(block.index, trials, levels)
+            observed = np.bincount(block.index, design.y, levels) / total
+            replicated = np.array([np.bincount(block.index, r, levels) for r in y]) / total
             found.append((f"means of levels of {block.group}", replicated, observed))
     return [(label, d, np.atleast_1d(o)) for label, d, o in found]
 

@@ -162,7 +162,8 @@ def test_interval_ends_are_where_the_profile_has_fallen(fits, name, method, para
 def test_full_likelihood_profiles_agree_with_those_by_quadrature_nodes(sleepstudy):
     """The other way to profile, checked against lme4, serves plain ML fits."""
     plain = sleepstudy.fit("ml").confint(method="profile").set_index("term")
-    identity = pd.DataFrame(np.eye(18), *2 * [list(sleepstudy.design.groups[0].levels)])
+    names = list(sleepstudy.design.groups[0].levels)
+    identity = pd.DataFrame(np.eye(18), index=names, columns=names)
     data = sleepstudy.design.frame
     given = {"family": "gaussian", "covariance": {"subject": identity}}
     other = bg.GLMM("reaction ~ days + (days | subject)", data, **given).fit("ml")
@@ -206,6 +207,31 @@ def test_simulated_responses_have_the_fitted_moments(fits, name):
         expected = weight @ V @ weight
         assert abs(np.var(y @ weight) / expected - 1) < 6 * np.sqrt(2 / 4000)
         assert abs(np.mean(y @ weight)) < 6 * np.sqrt(expected / 4000)
+
+
+@pytest.mark.parametrize("name", ["milk", "related", "sleepstudy"])
+def test_drawn_errors_of_predictions_have_their_covariance(fits, name):
+    """``A x D - C'PC``, ``C`` the covariance of responses and effects, written out."""
+    fit = fits[name, "reml"]
+    d, g = fit.model.design, fit.model.design.groups[0]
+    V = dense_covariance(fit.model, fit.variance.estimate)
+    inverse = np.linalg.inv(V)
+    P = inverse - inverse @ d.X @ np.linalg.solve(d.X.T @ inverse @ d.X, d.X.T @ inverse)
+    sd, corr = fit.variance.of(g.group)
+    D = np.diag(sd**2)
+    for (i, j), r in zip(g.pairs, corr, strict=True):
+        D[i, j] = D[j, i] = r * sd[i] * sd[j]
+    A = np.eye(g.n_levels) if g.covariance is None else g.covariance
+    C = np.einsum("il,ia,ab->ilb", A[g.index], g.Z, D).reshape(d.n, -1)
+    expected = np.kron(A, D) - C.T @ P @ C
+    errors = fitted(fit).scatter(20_000, np.random.default_rng(1))[0].reshape(20_000, -1)
+    size = np.sqrt(np.diag(expected))
+    if not np.any(size):
+        assert not np.any(errors)
+        return
+    # entries of a correlation matrix by 20,000 draws: errors up to .01; five of them
+    scale = np.outer(size, size)
+    np.testing.assert_allclose(np.cov(errors.T) / scale, expected / scale, atol=0.05)
 
 
 def test_refits_of_the_data_are_the_fit(fits):

@@ -158,12 +158,26 @@ def test_estimates_predictions_and_their_covariances(problem):
             np.testing.assert_allclose(cov[level], own - C.T @ P_ @ C, rtol=1e-8, atol=1e-10)
 
 
-def test_rows_must_be_sorted():
-    effect = SimpleNamespace(
-        index=np.array([1, 0, 1]), Z=np.ones((3, 1)), n_levels=2, blocks=((0,),), relationship=None
-    )
-    with pytest.raises(ValueError, match="sorted by the grouping factor with most levels"):
-        mme.MixedModelEquations(np.ones((3, 1)), [effect])
+def test_rows_may_come_in_any_order(problem):
+    """No factor is eliminated where the rows are not sorted by the largest; nothing else moves."""
+    mixed = np.random.default_rng(5).permutation(N)
+    e = problem.equations
+    effects = [
+        SimpleNamespace(**{**vars(f), "index": f.index[mixed], "Z": f.Z[mixed]}) for f in e.effects
+    ]
+    other = mme.MixedModelEquations(problem.X[mixed], effects)
+    assert other.largest == -1
+    found = other.cross_products(problem.z[mixed], problem.weight[mixed]).solve(problem.theta)
+    expected = solve(problem, problem.theta)
+    for reml in (True, False):
+        assert found.criterion(reml) == pytest.approx(expected.criterion(reml), rel=1e-11)
+        gradient = expected.gradient(reml)
+        np.testing.assert_allclose(found.gradient(reml), gradient, rtol=1e-8, atol=1e-8)
+    for one, two in zip(found.effects, expected.effects, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-8, atol=1e-10)
+    both = zip(found.prediction_covariance(), expected.prediction_covariance(), strict=True)
+    for one, two in both:
+        np.testing.assert_allclose(one, two, rtol=1e-8, atol=1e-10)
 
 
 def test_small_blocks_are_factored_and_solved():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ...estimands import median_factor
+from ...estimands import heritability, median_factor
 from ...fit import Component, Fit
 from ..document import Block, Bullets, Code, Paragraph, Strong, Text
 from ..material import Material, tidy_fixed
@@ -37,6 +37,7 @@ def answer(material: Material) -> list[Block]:
         *_effects(material, fit),
         *_spreads(material, label, fit),
         *_residual(material, fit),
+        *_heritabilities(material, fit),
         *_agreement(material, label, fit),
         *_averages(material),
         *_trust(material),
@@ -102,6 +103,17 @@ def _clear(material: Material, term: str) -> str:
 
 def _all(number: int) -> str:
     return "both" if number == 2 else f"all {number}"
+
+
+def _heritabilities(material: Material, fit: Fit) -> list[Text]:
+    """One sentence for each factor that the report names as inherited."""
+    found: list[Text] = []
+    for group, multiple in material.about.heritability.items():
+        row = heritability(fit, group, multiple).iloc[0]
+        limits = interval(row.conf_low, row.conf_high, 2)
+        size = f": {fixed(row.heritability, 2)} ({limits}), from the variance of {group}."
+        found.append((Strong("Heritability"), size))
+    return found
 
 
 def _spreads(material: Material, label: str, fit: Fit) -> list[Text]:

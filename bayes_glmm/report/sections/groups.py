@@ -72,15 +72,18 @@ def _ranking(material: Material, sources, group, column: str, name: str) -> Tabl
     first = sources[0][0]
     rows = [_ranked(level, first, tables) for level in tables[first].index[:RANKED]]
     several = f"the {top} highest" if top > 1 else "the highest"
+    effects = [f"{_predicted(fit)}, {label}" for label, fit in sources]
+    ranks = [f"expected rank, {label}" for label in tables]
     chance = [f"P({'top ' + str(top) if top > 1 else 'top'}), {label}" for label in tables]
     caption = (
-        f"Who is highest among the {group.n_levels} levels of {name}? Expected rank and 95 % rank "
-        f"interval by {first}, and the probability of being {'among ' if top > 1 else ''}{several}"
+        f"Who is highest among the {group.n_levels} levels of {name}? In the order of the expected "
+        f"ranks by {first}, whose 95 % interval of the rank is last; with the probability of being "
+        f"{'among ' if top > 1 else ''}{several}"
         ". Wide rank intervals mean that the order of the estimates is largely chance"
     )
     if len(tables[first]) > RANKED:
         caption += f"; the first {RANKED} are shown, all are in ranking.csv"
-    columns = ("level", "effect", *chance, "expected rank", "95 % interval of rank")
+    columns = ("level", *effects, *ranks, *chance, f"95 % interval of rank, {first}")
     return Table(columns, rows, f"{caption}.", frozenset(range(1, len(columns))))
 
 
@@ -88,11 +91,18 @@ def _ranked(level: str, first: str, tables) -> tuple[str, ...]:
     row = tables[first].loc[level]
     return (
         str(level),
-        fixed(row.estimate, decimals_for(row.sd)),
+        *(fixed(t.estimate[level], decimals_for(row.sd)) for t in tables.values()),
+        *(fixed(t.expected_rank[level], 1) for t in tables.values()),
         *(_chance(table.p_top[level]) for table in tables.values()),
-        fixed(row.expected_rank, 1),
         f"{row.rank_low:.0f} to {row.rank_high:.0f}",
     )
+
+
+def _predicted(fit: Fit) -> str:
+    """Name what stands for a level's effect."""
+    if fit.draws is not None:
+        return "posterior mean"
+    return "BLUP" if fit.model.is_linear else "effect"
 
 
 def _chance(p: float) -> str:

@@ -35,7 +35,7 @@ def likelihood(material: Material) -> list[Block]:
 def _nodes(material: Material, label: str, fit: Fit) -> list[Block]:
     title = Subtitle("Are the quadrature nodes enough?")
     table = fit.details.get("node_table")
-    if fit.loglik_kind == "exact":
+    if fit.loglik_kind in ("exact", "restricted"):
         text = "The response is normal, so that the integral over the group effects is exact."
         return [title, Paragraph(text)]
     if table is None or "Laplace" in str(fit.loglik_kind):
@@ -121,7 +121,7 @@ def _profiles(material: Material, label: str, fit: Fit) -> list[Block]:
     material.keep("profiles.csv", label, frame.assign(method=label))
     curves = _curves(fit, frame, limits)
     image = zeta(curves, material.style(label))
-    left = len(fit.parameter_names) - len(curves)
+    left = len(limits) - len(curves)
     more = f" {left} more coefficients are in the table and in profiles.csv." if left else ""
     caption: Text = (
         "Profiles by ",
@@ -143,10 +143,11 @@ def _curves(fit: Fit, frame: pd.DataFrame, limits: pd.DataFrame) -> list[Curve]:
     """Variance components and as many coefficients as find room, in the fit's order."""
     names = fit.parameter_names
     p = len(fit.beta)
-    room = max(PANELS - (len(names) - p), 0)
-    chosen = [*range(min(p, room)), *range(p, len(names))][:PANELS]
     values, errors = _values(fit)
     by_name = limits.set_index("term")
+    room = max(PANELS - (len(names) - p), 0)
+    first = [k for k in range(p) if names[k] in by_name.index]  # by REML there are none
+    chosen = [*first[:room], *range(p, len(names))][:PANELS]
     out = []
     for k in chosen:
         part = frame.loc[frame.parameter == names[k]]
@@ -184,9 +185,12 @@ def _limits_table(material: Material, label: str, fit: Fit, limits: pd.DataFrame
     rows, one_sided = [], []
     components: Sequence[Component | None] = [None] * len(fit.beta)
     components = [*components, *(fit.variance.components if fit.variance else ())]
+    by_name = limits.set_index("term")
     for k, name in enumerate(fit.parameter_names):
+        if name not in by_name.index:
+            continue
         decimals = decimals_for(float(errors[k]), float(values[k]))
-        profile = limits.iloc[k]
+        profile = by_name.loc[name]
         c = components[k]
         shown = interval(float(profile.conf_low), float(profile.conf_high), decimals)
         if c is not None and c.kind == "sd" and profile.conf_low == 0:
@@ -201,6 +205,8 @@ def _limits_table(material: Material, label: str, fit: Fit, limits: pd.DataFrame
             )
         )
     caption: list = ["95 % intervals by ", material.key(label), ": Wald beside profile likelihood."]
+    if len(limits) < len(fit.parameter_names):
+        caption.append(" The restricted likelihood has no coefficients to profile.")
     if one_sided:
         caption.append(
             f" For {listing(one_sided)} the data do not exclude zero, the edge of what an SD can "

@@ -5,7 +5,7 @@ import re
 from ..document import Block, Code, Equations, Fold, Math, Paragraph, Table, Text
 from ..material import Material
 from ..mathml import upright
-from ..numbers import ABSENT, interval, percent, significant
+from ..numbers import ABSENT, interval, listing, percent, significant
 from ..scales import effect, level, spread
 
 LONGEST = 62  # characters of a line of the linear predictor
@@ -29,7 +29,7 @@ def model(material: Material) -> list[Block]:
                 " is ",
                 Code(m.design.response_name),
                 *_trials(m),
-                ". Group effects are independent between levels.",
+                f". {_between_levels(m)}",
             )
         ),
         *_priors(material),
@@ -114,11 +114,28 @@ def _effects(m) -> list[str]:
             names = [_effect_name(g.group, g.columns[j] if g.q > 1 else None) for j in block]
             if len(block) == 1:
                 sigma = names[0].replace("b_", r"\sigma_", 1)
-                lines.append(rf"{names[0]} \sim \mathrm{{N}}(0, {sigma}^2)")
+                A = "" if g.covariance is None else rf"\,A_{{{upright(g.group)}}}"
+                lines.append(rf"{names[0]} \sim \mathrm{{N}}(0, {sigma}^2{A})")
             else:
                 joint = ", ".join(names)
                 lines.append(rf"({joint}) \sim \mathrm{{N}}(0, \Sigma_{{{upright(g.group)}}})")
     return lines
+
+
+def _between_levels(m) -> str:
+    """Say how the levels of each factor depend on one another."""
+    if not m.related:
+        return "Group effects are independent between levels."
+    some = [g for g in m.design.groups if g.covariance is not None]
+    facts = [
+        f"{g.n_levels - g.n_observed} relatives without rows among the levels of {g.group}"
+        for g in some
+        if g.n_levels > g.n_observed
+    ]
+    text = f"Effects of the levels of {listing(m.related)} have the known covariance A between them"
+    text += f", with {listing(facts)}" if facts else ""
+    others = len(m.design.groups) > len(some)
+    return text + ("; other group effects are independent between levels." if others else ".")
 
 
 def _priors(material: Material) -> list[Block]:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
 from ...datatree import draws_of
-from ...estimands import icc, median_factor, median_ratio
+from ...estimands import heritability, icc, median_factor, median_ratio
 from ...fit import Component, Fit, datatree_name
 from ..document import Block, Code, Heading, Paragraph, Picture, Subtitle, Table, Text
 from ..figures.canvas import INK
@@ -30,6 +30,8 @@ def variance(material: Material) -> list[Block]:
         what = f"figure of {datatree_name(c)}"
         blocks += attempt(what, lambda c=c: [_picture(material, c)])
     blocks += attempt("intraclass correlations", lambda: _shares(material))
+    for group, multiple in material.about.heritability.items():
+        blocks += attempt("heritability", lambda g=group, m=multiple: _heritability(material, g, m))
     return [*blocks, Subtitle("Is a standard deviation zero?"), *_tests(material)]
 
 
@@ -256,6 +258,23 @@ def _share_caption(material: Material, table, named: bool) -> str:
             "lower, all else equal."
         )
     return f"{text} Intervals by the delta method, or of the posterior; none at an SD of zero."
+
+
+def _heritability(material: Material, group: str, multiple: float) -> list[Block]:
+    """Heritability by every method that has the variances."""
+    rows = []
+    for label, fit in material.mixed.items():
+        row = heritability(fit, group, multiple).iloc[0]
+        limits = interval(row.conf_low, row.conf_high, 2)
+        rows.append((material.key(label), fixed(row.heritability, 2), limits))
+    times = "" if multiple == 1 else f"{multiple:g} times "
+    caption = (
+        f"Heritability: {times}the variance between levels of {group}, as a share of that and the "
+        "residual variance. Variances of other factors are left out: individuals are compared "
+        "within them. Intervals by the delta method, or of the posterior; none at an SD of zero."
+    )
+    columns = ("method", "heritability", "95 % interval")
+    return [Subtitle("How heritable is it?"), Table(columns, rows, caption, frozenset({1, 2}))]
 
 
 # --- the boundary test ----------------------------------------------------------------
