@@ -158,7 +158,7 @@ def heritability(fit: Fit, group: str, multiple: float = 1.0, *, level: float = 
     """
     _check_level("heritability", level)
     groups = [g.group for g in fit.model.design.groups]
-    if fit.variance is None or not fit.model.is_linear:
+    if not len(fit.varcorr()) or not fit.model.is_linear:
         raise NotServedError(
             f"heritability() got {fit.label} of family={fit.model.family.name!r}: it needs the "
             "variances of a gaussian mixed model with identity link, fitted by REML() or NUTS()."
@@ -169,7 +169,7 @@ def heritability(fit: Fit, group: str, multiple: float = 1.0, *, level: float = 
         raise ValueError(
             f"heritability(multiple={multiple!r}) must be positive: 1 for animals, 4 for sires."
         )
-    position = _intercept(fit, group)
+    position = _intercept(fit, group, "heritability() needs a random intercept")
 
     def share(values: np.ndarray) -> np.ndarray:
         variances = values[..., [position]] ** 2
@@ -244,14 +244,15 @@ def _constant_within(outer, inner) -> bool:
     return bool(np.all(first[inner.index] == outer.index))
 
 
-def _intercept(fit: Fit, group: str) -> int:
+def _intercept(
+    fit: Fit, group: str, needs: str = "icc() needs a random intercept for every grouping factor"
+) -> int:
     """Position of a factor's random intercept among the components."""
     wanted = Component("sd", group, "Intercept")
     components = components_of(fit.model)
     if wanted not in components:
         raise ValueError(
-            f"A share of the variance needs a random intercept and {group!r} has none: "
-            f"write (1 | {group}), or read the SDs in varcorr()."
+            f"{needs} and {group!r} has none: write (1 | {group}), or read the SDs in varcorr()."
         )
     return components.index(wanted)
 

@@ -166,7 +166,7 @@ def test_ranks_stand_below_the_effects(cbpp):
     expected = bg.rank_levels(cbpp.fits["ML"], "herd", top=3)
     rows = cells(table)
     assert [r[0] for r in rows] == list(expected.level[:10])
-    assert [r[2] for r in rows][:3] == [f"{p:.2f}" for p in expected.p_top[:3]]
+    assert [r[3] for r in rows][:3] == [f"{p:.2f}" for p in expected.p_top[:3]]
     assert rows[0][4] == f"{expected.rank_low[0]:.0f} to {expected.rank_high[0]:.0f}"
     kept = pd.concat(cbpp.tables["ranking.csv"].values())
     assert set(kept.level) == set(cbpp.model.design.groups[0].levels)
