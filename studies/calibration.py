@@ -284,9 +284,9 @@ def report(fits: pd.DataFrame, found: dict, command: str) -> str:
         )
     lines += [
         "",
-        "*not converged*: fits that said so themselves; they are counted here like the others. With "
-        "several factors NUTS gives 4 x 250 draws, enough for ranks but often short of what a fit "
-        "asks of itself (R-hat at most 1.01 in every effect, 400 effective draws). "
+        "*not converged*: fits that said so themselves; they are counted here like the others. "
+        "With several factors NUTS gives 4 x 250 draws, enough for ranks but often short of what "
+        "a fit asks of itself (R-hat at most 1.01 in every effect, 400 effective draws). "
         "*outside*: by how much of the envelope's half width, at the worst point.",
         "",
     ]

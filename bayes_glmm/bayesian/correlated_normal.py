@@ -21,21 +21,10 @@ from pytensor.link.numba.dispatch.random import numba_core_rv_funcify
 from pytensor.tensor.random.op import RandomVariable
 
 from ..numerics import innovations as kernels
+from .arrangement import log_normal, simulate
 
-LOG_2PI = float(np.log(2.0 * np.pi))
 # under this number PyTensor keeps the machine code of the kernels on disk
 SOURCE = int(sha256(getsource(kernels).encode()).hexdigest()[:12], 16)
-
-
-def log_normal(z, log_scale):
-    """Log density of ``z`` times a scale, ``z`` standard normal."""
-    return -0.5 * z * z - log_scale - 0.5 * LOG_2PI
-
-
-def simulate(rng: np.random.Generator, scale: float, correlations, arrays) -> np.ndarray:
-    """Draw residuals, ``(n,)``; ``correlations`` and ``arrays`` are those of an ``Arrangement``."""
-    noise = rng.standard_normal(len(arrays[2]))
-    return scale * kernels.correlate(correlations, noise, *arrays)
 
 
 class Innovations(Op):

@@ -31,8 +31,9 @@ from pytensor.compile.sharedvalue import shared
 from ..datatree import coords_of, residual_coords
 from ..priors.correlations import cholesky_rows, pairs
 from ..propriety import require_posterior
+from .arrangement import Arrangement, usual_values
 from .bind import quantity
-from .correlated_response import Arrangement, correlations_of, respond, usual_values
+from .correlated_response import correlations_of, respond
 
 
 def build_graph(model) -> pm.Model:

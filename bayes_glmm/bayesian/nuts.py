@@ -24,7 +24,7 @@ from ..fit import Fit, Seconds
 from ..frequentist.likelihood import Likelihood
 from ..methods import NotServedError
 from ..propriety import require_posterior
-from .correlated_response import partials_of
+from .arrangement import partials_of
 from .graph import build_graph
 from .machine import Machine, machine_of
 from .metric import Layout, Metric, sound_metric

@@ -12,8 +12,7 @@ import xarray as xr
 
 from ..datatree import coords_of, dataset
 from ..priors import ImproperPriorError
-from .correlated_normal import simulate
-from .correlated_response import Arrangement, values_of
+from .arrangement import Arrangement, simulate, values_of
 from .tree import correlation_matrices, linear_predictor, prior_draws
 
 LARGEST = 1e100  # SD used: one of a heavy tail may be drawn as infinite, which gives no sums

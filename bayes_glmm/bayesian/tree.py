@@ -15,8 +15,7 @@ from ..datatree import coords_of, dataset, dims_and_coords
 from ..numerics.bind import bind_numba, bind_numpy
 from ..numerics.pieces import available_cores, in_threads
 from ..priors.correlations import pairs
-from .correlated_normal import simulate
-from .correlated_response import Arrangement, log_density, values_of
+from .arrangement import Arrangement, log_density, simulate, values_of
 
 PRIOR_DRAWS = 2000
 MANY = 100_000  # densities from which a second thread pays

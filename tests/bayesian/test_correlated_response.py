@@ -11,15 +11,16 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import bayes_glmm as bg
-from bayes_glmm.bayesian.correlated_normal import Innovations, simulate
-from bayes_glmm.bayesian.correlated_response import (
+from bayes_glmm.bayesian.arrangement import (
     Arrangement,
-    correlations_of,
     log_density,
     partials_of,
+    simulate,
     usual_values,
     values_of,
 )
+from bayes_glmm.bayesian.correlated_normal import Innovations
+from bayes_glmm.bayesian.correlated_response import correlations_of
 from bayes_glmm.bayesian.graph import level_information
 from bayes_glmm.bayesian.integrated import refusal
 from bayes_glmm.bayesian.nuts import reml_scales
