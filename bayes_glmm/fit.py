@@ -286,6 +286,8 @@ class Fit:
         which = "" if kind == "model" else f", {kind}"
         if self.df is None:
             return f"Wald{which}"
+        if kind == "kenward-roger":
+            return "Wald, t with Kenward & Roger's errors and df"
         if np.ndim(self.df):
             return f"Wald{which}, t with Satterthwaite's df"
         return f"Wald{which}, t with {self.df:g} df"

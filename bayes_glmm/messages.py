@@ -139,6 +139,14 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "few groups.",
         "Use profile intervals, or a Bayesian fit with proper priors.",
     ),
+    "variances-not-told-apart": (
+        "note",
+        "The expected information on {parameters} variance parameters is singular, of rank {rank}.",
+        "The design cannot tell some of them apart, such as a random slope and the residual with "
+        "two rows in each level.",
+        "Kenward & Roger's results use a generalised inverse; those that depend on what cannot be "
+        "told are NaN: drop a random effect, or use REML(df='satterthwaite').",
+    ),
     "few-clusters": (
         "warning",
         "There are only {clusters} clusters; the standard errors are of the {kind} covariance, "

@@ -122,14 +122,32 @@ class REML(Method):
     """Restricted maximum likelihood of a linear mixed model (Patterson & Thompson 1971).
 
     Gaussian responses with identity link; any random effects, and residual correlation.
-    Standard errors are those of generalized least squares at the estimated variances, with
-    Satterthwaite's degrees of freedom for each coefficient. The log-likelihood is that of
-    ``n - p`` contrasts of the responses: it compares models with the same fixed part only.
+    Standard errors are those of generalized least squares at the estimated variances. The
+    log-likelihood is that of ``n - p`` contrasts of the responses: it compares models with the same
+    fixed part only.
+
+    Parameters
+    ----------
+    df
+        Of intervals and tests of coefficients: "satterthwaite", degrees of freedom for each, or
+        "kenward-roger", which also widens the standard errors by what the estimation of the
+        variances adds and scales F tests (Kenward & Roger 1997, 2009; as pbkrtest, the choice
+        for few levels). ``fit.se("model")`` stays the unadjusted one. Rows that crossed or related
+        levels connect are served up to 4,000, or as many effects.
     """
 
     engine: ClassVar = "bayes_glmm.frequentist.lmm:fit"
     name: ClassVar = "reml"
     serves_residual: ClassVar = True
+    df: Literal["satterthwaite", "kenward-roger"] = "satterthwaite"
+
+    def __post_init__(self) -> None:
+        _choice("REML", "df", self.df, ("satterthwaite", "kenward-roger"))
+
+    @property
+    def label(self) -> str:
+        """``REML`` or ``REML, Kenward-Roger``."""
+        return "REML" + (", Kenward-Roger" if self.df == "kenward-roger" else "")
 
     def serves_relatives(self, linear: bool) -> bool:
         """Say yes: the mixed model equations have them."""

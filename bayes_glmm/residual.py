@@ -120,6 +120,18 @@ class ResidualCorrelation:
         """Differentiate ``correlation`` by the parameters, shape ``(k, m, m)``."""
         raise NotImplementedError
 
+    def curvature(
+        self, values: np.ndarray, geometry: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        r"""Sum the second derivatives of ``correlation``, shape ``(m, m)``.
+
+        .. math:: \sum_{kl} w_{kl}\, \partial^2 R / \partial\alpha_k \partial\alpha_l
+
+        Zero where the correlation is linear in its parameters. ``weights`` is symmetric, shape
+        ``(k, k)``.
+        """
+        return np.zeros((len(geometry), len(geometry)))
+
     def serial_range(self, largest: int) -> tuple[float, float]:
         """Bounds of a serial correlation, with ``largest`` rows in the largest cluster."""
         return -1.0, 1.0
@@ -189,6 +201,15 @@ class Exponential(ResidualCorrelation):
             found[1] = -decay
         return found
 
+    def curvature(
+        self, values: np.ndarray, geometry: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """Twice by ``phi``, and by ``phi`` and the nugget."""
+        slope = geometry * np.exp(-values[0] * geometry)  # zero on the diagonal
+        if not self.nugget:
+            return weights[0, 0] * geometry * slope
+        return (weights[0, 0] * (1.0 - values[1]) * geometry + 2.0 * weights[0, 1]) * slope
+
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
         """Ranges from one gap to sixteen, with small and large nuggets: there are local maxima."""
         ranges = gap * np.array([1.0, 4.0, 16.0])
@@ -223,6 +244,13 @@ class AR1(ResidualCorrelation):
     def derivatives(self, values: np.ndarray, geometry: np.ndarray) -> np.ndarray:
         """By ``rho``."""
         return (geometry * np.power(values[0], np.maximum(geometry - 1.0, 0.0)))[None]
+
+    def curvature(
+        self, values: np.ndarray, geometry: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """Twice by ``rho``."""
+        power = np.power(values[0], np.maximum(geometry - 2.0, 0.0))
+        return weights[0, 0] * geometry * (geometry - 1.0) * power
 
     def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
         """Weak, strong and negative."""

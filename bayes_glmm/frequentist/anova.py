@@ -255,7 +255,8 @@ def same_restriction(one: Fit, other: Fit) -> None:
     if a.p != b.p or not np.array_equal(a.to_user(a.X), b.to_user(b.X)):
         raise ValueError(
             f"{one.model.formula!r} and {other.model.formula!r} are fits by REML with different "
-            "fixed parts, whose likelihoods cannot be compared: refit both by ML()."
+            "fixed parts, whose likelihoods cannot be compared: refit both by ML(), or test "
+            "coefficients of the larger one by wald_test(fit, …)."
         )
 
 

@@ -15,6 +15,7 @@ from ..messages import Message, message
 from ..methods import ML, REML, NotServedError
 from ..numerics.threads import one_blas_thread
 from .clustering import is_nested
+from .kenward_roger import KIND, SmallSample, independent_rows, small_sample
 from .lmm_errors import VarianceErrors, satterthwaite, variance_errors
 from .lmm_search import LinearMaximum, LinearSearch
 from .notes import few_levels, on_the_boundary
@@ -32,8 +33,9 @@ def fit(model, method: REML) -> Fit:
     Raises
     ------
     NotServedError
-        If the model is not gaussian with identity link, or its clusters of correlated residuals
-        cross the levels of a grouping factor.
+        If the model is not gaussian with identity link, its clusters of correlated residuals
+        cross the levels of a grouping factor, or Kenward & Roger's inference needs too large a
+        matrix.
     ValueError
         If a variance cannot be told from the residual's, or the residual is zero.
     """
@@ -45,6 +47,8 @@ def fit_linear(model, method: ML | REML, reml: bool) -> Fit:
     begin = perf_counter()
     check(model, method)
     search = LinearSearch.of(model, reml)
+    adjusts = isinstance(method, REML) and method.df == KIND
+    rows = independent_rows(search, method.label) if adjusts else None
     set_up = perf_counter()
     e = search.problem.equations
     small = e is None or e.n_rest < FEW_COLUMNS or e.sparsity is not None
@@ -54,7 +58,8 @@ def fit_linear(model, method: ML | REML, reml: bool) -> Fit:
         maximum = search.maximise()
         sigma2 = maximum.state.variance(reml)
         errors = variance_errors(search, maximum, sigma2)
-        found = assemble(model, search, maximum, errors, sigma2)
+    small = None if rows is None else small_sample(search, maximum, sigma2, rows)
+    found = assemble(model, search, maximum, errors, sigma2, small)
     return Fit(
         model=model,
         method=method,
@@ -62,7 +67,7 @@ def fit_linear(model, method: ML | REML, reml: bool) -> Fit:
         loglik_kind="restricted" if reml else "exact",
         npar=search.problem.p + search.problem.size + 1,
         converged=maximum.converged,
-        messages=tuple(notes(model, maximum, errors, found["variance"])),
+        messages=tuple(notes(model, maximum, errors, found["variance"], small)),
         seconds=Seconds(setup=set_up - begin, run=perf_counter() - set_up),
         **found,
     )
@@ -147,10 +152,20 @@ def refuse_exact_fit(model, search: LinearSearch) -> None:
         )
 
 
-def assemble(model, search, maximum: LinearMaximum, errors: VarianceErrors, sigma2: float) -> dict:
+def assemble(
+    model,
+    search,
+    maximum: LinearMaximum,
+    errors: VarianceErrors,
+    sigma2: float,
+    small: SmallSample | None,
+) -> dict:
     """Estimates, covariances, degrees of freedom and group effects as a Fit holds them."""
     state, reml = maximum.state, search.reml
     vcov = sigma2 * state.beta_covariance
+    slopes, covariance = (
+        (small.vcov_slopes, small.covariance) if small else (errors.vcov_slopes, errors.covariance)
+    )
     estimate, jacobian = natural(search, maximum.x, sigma2)
     whole = np.zeros((len(maximum.x) + 1, len(maximum.x) + 1))
     kept = np.append(errors.positions, len(maximum.x))
@@ -161,17 +176,16 @@ def assemble(model, search, maximum: LinearMaximum, errors: VarianceErrors, sigm
     groups = [g.group for g in model.design.groups]
     return {
         "beta": state.beta,
-        "vcovs": {"model": vcov},
+        "vcovs": ({KIND: small.vcov} if small else {}) | {"model": vcov},
         "variance": variance,
         "effects": {
             group: GroupEffects(b, sd)
             for group, b, sd in zip(groups, state.effects, sds, strict=True)
         },
-        "joint_cov": joint_covariance(vcov, joint),
-        "df": satterthwaite(np.eye(len(vcov)), vcov, errors.vcov_slopes, errors.covariance)
-        if reml
-        else None,
-        "details": details(model, search, maximum, errors, sigma2, whole),
+        "joint_cov": joint_covariance(small.vcov if small else vcov, joint),
+        "df": satterthwaite(np.eye(len(vcov)), vcov, slopes, covariance) if reml else None,
+        "details": {"vcov_slopes": slopes, "variance_cov": covariance}
+        | details(model, search, maximum, errors, sigma2, whole),
     }
 
 
@@ -223,8 +237,7 @@ def variance_of(model, maximum, estimate, jacobian, covariance) -> tuple[Varianc
 def details(model, search, maximum, errors: VarianceErrors, sigma2: float, covariance) -> dict:
     """Collect what only a linear mixed model has.
 
-    ``vcov_slopes`` and ``variance_cov`` give the degrees of freedom of any contrast,
-    ``prediction_sd`` the corrected errors of the BLUPs. With independent residuals there are
+    ``prediction_sd`` are the corrected errors of the BLUPs. With independent residuals there are
     also the parameters by which profiles and likelihood-ratio tests go on.
     """
     with np.errstate(invalid="ignore"):
@@ -234,8 +247,6 @@ def details(model, search, maximum, errors: VarianceErrors, sigma2: float, covar
         ]
     groups = [g.group for g in model.design.groups]
     found = {
-        "vcov_slopes": errors.vcov_slopes,
-        "variance_cov": errors.covariance,
         "prediction_sd": dict(zip(groups, corrected, strict=True)),
         "optimiser": {"name": "Newton on the profile", "evaluations": maximum.evaluations},
     }
@@ -264,7 +275,13 @@ def general_parameters(search, maximum: LinearMaximum, sigma2: float, covariance
     }
 
 
-def notes(model, maximum: LinearMaximum, errors: VarianceErrors, variance) -> Iterator[Message]:
+def notes(
+    model,
+    maximum: LinearMaximum,
+    errors: VarianceErrors,
+    variance,
+    small: SmallSample | None,
+) -> Iterator[Message]:
     """Say what a reader of the result has to know."""
     yield from few_levels(model)
     yield from on_the_boundary(variance)
@@ -272,6 +289,8 @@ def notes(model, maximum: LinearMaximum, errors: VarianceErrors, variance) -> It
         yield message("not-converged", reason=f"no end after {maximum.evaluations} evaluations")
     if not errors.proper:
         yield message("information-not-positive-definite")
+    if small is not None and small.rank < len(small.covariance):
+        yield message("variances-not-told-apart", rank=small.rank, parameters=len(small.covariance))
     n_theta = sum(c.kind in ("sd", "corr") for c in variance.components)
     residual = [c for c in variance.components if c.is_residual]
     for k, c in enumerate(residual):

@@ -104,9 +104,12 @@ def satterthwaite(
 
 
 def contrast_df(fit: Fit, contrasts: np.ndarray) -> np.ndarray:
-    """Degrees of freedom of contrasts ``(k, p)`` of a fit by REML, shape ``(k,)``."""
-    d = fit.details
-    return satterthwaite(contrasts, np.asarray(fit.vcov()), d["vcov_slopes"], d["variance_cov"])
+    """Degrees of freedom of contrasts ``(k, p)`` of a fit by REML, shape ``(k,)``.
+
+    Kenward & Roger's too: for a single contrast theirs differ by the information alone.
+    """
+    d, vcov = fit.details, np.asarray(fit.vcov("model"))
+    return satterthwaite(contrasts, vcov, d["vcov_slopes"], d["variance_cov"])
 
 
 def denominator_df(fit: Fit, L: np.ndarray) -> float:
@@ -115,7 +118,7 @@ def denominator_df(fit: Fit, L: np.ndarray) -> float:
     With independent contrasts of ``nu_i`` degrees of freedom the statistic is a sum of squared
     t variables, whose mean ``E = sum nu_i / (nu_i - 2)`` that of ``F(q, df)`` is matched to.
     """
-    values, vectors = np.linalg.eigh(L @ np.asarray(fit.vcov()) @ L.T)
+    values, vectors = np.linalg.eigh(L @ np.asarray(fit.vcov("model")) @ L.T)
     nu = contrast_df(fit, vectors.T @ L)
     q = len(nu)
     if q == 1:

@@ -20,6 +20,7 @@ from scipy.stats import chi2, f
 
 from ...fit import Fit
 from ...methods import NotServedError
+from ..kenward_roger import KIND, has_small_sample, scaled_f
 from ..lmm_errors import denominator_df
 from .covariance import covariance
 from .pose import pose
@@ -32,7 +33,11 @@ TINY = 1e-8  # a column outside the span of others, relative to its length
 
 
 def wald_test(fit: Fit, hypothesis, value=0.0, *, cov: str = "default") -> pd.Series:
-    """Test linear hypotheses about coefficients by Wald's statistic.
+    r"""Test linear hypotheses about coefficients by Wald's statistic.
+
+    The reference is the chi-square of the rows' number ``q``, or ``q F(q, df)`` where intervals
+    have t limits. For REML ``df`` is Fai & Cornelius's (1996), as in lmerTest, or Kenward &
+    Roger's, whose scale multiplies the statistic, as in pbkrtest.
 
     Parameters
     ----------
@@ -48,7 +53,7 @@ def wald_test(fit: Fit, hypothesis, value=0.0, *, cov: str = "default") -> pd.Se
     Returns
     -------
     Series
-        ``statistic, df, reference, p_value``.
+        ``statistic, df, reference, p_value``, and by Kenward & Roger ``scale``.
 
     Raises
     ------
@@ -58,8 +63,13 @@ def wald_test(fit: Fit, hypothesis, value=0.0, *, cov: str = "default") -> pd.Se
     L = contrast(fit, hypothesis)
     apart = L @ fit.beta - value
     V = L @ fit.vcov(cov).to_numpy() @ L.T
+    statistic = float(apart @ solve_or_nan(V, apart))
+    if has_small_sample(fit) and cov in ("default", KIND):
+        scale, df = scaled_f(fit, L)
+        found = tested(scale * statistic, len(L), df)
+        return pd.concat([found, pd.Series({"scale": scale})]).rename(found.name)
     df = denominator_df(fit, L) if isinstance(fit.df, np.ndarray) else fit.df
-    return tested(float(apart @ solve_or_nan(V, apart)), len(L), df)
+    return tested(statistic, len(L), df)
 
 
 def score_test(fit: Fit, hypothesis, value=0.0) -> pd.Series:
