@@ -25,7 +25,7 @@ from ..progress import Progress
 from .chi_bar import Reference, reference
 from .lmm import natural
 from .lmm_search import LinearMaximum, LinearSearch, rows_of
-from .replicates import BELOW, LIFT, Failed, replicated
+from .replicates import LIFT, Failed, likelihood_ratios
 
 SINGULAR = 1e6  # condition number of the new variances' information
 MOST_ROWS = 4000  # of a dense information
@@ -286,24 +286,19 @@ class LinearPair:
     ) -> tuple[np.ndarray, list[Failed]]:
         """Likelihood ratios of data simulated from the small model, both models refitted."""
 
-        def one(rng: np.random.Generator) -> float:
+        def refits(rng: np.random.Generator):
             y = self.small.simulate(rng)
             less = self.small.refit(y, self.small.lifted).loglik
             more = self.large.refit(y, self.large.lifted).loglik
-            if 2.0 * (more - less) < BELOW:
-                problem = self.large.search.problem.with_response(y)
-                search = self.large.search
-                again = LinearSearch(problem, search.reml, search.repeated).maximise()
-                more = -0.5 * again.criterion
-            if 2.0 * (more - less) < BELOW:
-                raise RuntimeError("the larger model ended below the smaller one")
-            return max(0.0, 2.0 * (more - less))
+            return less, more, lambda: self._from_every_start(y)
 
-        found = replicated(
-            one, stream, replicates, workers, progress, "simulated likelihood ratios"
-        )
-        ratios = [r for r in found if not isinstance(r, Failed)]
-        return np.array(ratios, float), [r for r in found if isinstance(r, Failed)]
+        return likelihood_ratios(refits, stream, replicates, workers, progress)
+
+    def _from_every_start(self, y: np.ndarray) -> float:
+        """Maximised log-likelihood of the large model for another response, searched anew."""
+        search = self.large.search
+        again = LinearSearch(search.problem.with_response(y), search.reml, search.repeated)
+        return -0.5 * again.maximise().criterion
 
 
 def covariance_of(at: Fitted) -> np.ndarray:

@@ -18,7 +18,7 @@ from .bootstrap import lifted, refit, simulate
 from .chi_bar import Reference, reference
 from .likelihood import Likelihood
 from .profiles import likelihood_of
-from .replicates import BELOW, Failed, replicated
+from .replicates import Failed, likelihood_ratios
 
 SPAN = 1e-7  # distance of a column from a span, relative to its length
 SCORES = 1000  # simulated to have the information of variances at zero
@@ -199,22 +199,14 @@ class Pair:
         low = lifted(self.small, self.x_small)
         high = lifted(self.large, self.embedded(self.large))
 
-        def one(rng: np.random.Generator) -> float:
+        def refits(rng: np.random.Generator):
             y = simulate(self.small, self.x_small, rng)
             less = refit(self.small, y, low).loglik
-            more = refit(self.large, y[self.rows], high, self.covariance).loglik
-            if 2.0 * (more - less) < BELOW:
-                more = refit(self.large, y[self.rows]).loglik
-            ratio = 2.0 * (more - less)
-            if ratio < BELOW:
-                raise RuntimeError("the larger model ended below the smaller one")
-            return max(0.0, ratio)
+            y = y[self.rows]
+            more = refit(self.large, y, high, self.covariance).loglik
+            return less, more, lambda: refit(self.large, y).loglik
 
-        found = replicated(
-            one, stream, replicates, workers, progress, "simulated likelihood ratios"
-        )
-        ratios = [r for r in found if not isinstance(r, Failed)]
-        return np.array(ratios, float), [r for r in found if isinstance(r, Failed)]
+        return likelihood_ratios(refits, stream, replicates, workers, progress)
 
 
 def bootstrap_p(ratios: np.ndarray, statistic: float) -> float:

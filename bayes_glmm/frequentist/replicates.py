@@ -62,6 +62,34 @@ def replicated(
     return results
 
 
+def likelihood_ratios(
+    refits: Callable[[np.random.Generator], tuple[float, float, Callable[[], float]]],
+    sequence: np.random.SeedSequence,
+    replicates: int,
+    workers: int | None,
+    progress: Progress,
+) -> tuple[np.ndarray, list[Failed]]:
+    """Return likelihood ratios of simulated responses, and the replicates that have none.
+
+    ``refits`` simulates one response from the smaller model and gives the maximised
+    log-likelihoods of the smaller and the larger model, and a function that searches the larger
+    one anew: a search that started beside the wrong maximum may end below the smaller model.
+    """
+
+    def ratio(rng: np.random.Generator) -> float:
+        less, more, anew = refits(rng)
+        if 2.0 * (more - less) < BELOW:
+            more = anew()
+        if 2.0 * (more - less) < BELOW:
+            raise RuntimeError("the larger model ended below the smaller one")
+        return max(0.0, 2.0 * (more - less))
+
+    what = "simulated likelihood ratios"
+    found = replicated(ratio, sequence, replicates, workers, progress, what)
+    ratios = [r for r in found if not isinstance(r, Failed)]
+    return np.array(ratios, float), [r for r in found if isinstance(r, Failed)]
+
+
 def whole(value, name: str, least: int) -> int:
     """Check an integer option."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
