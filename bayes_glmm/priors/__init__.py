@@ -4,8 +4,9 @@
 'PC(upper=3, prob=0.05)'
 """
 
-from .assignment import Priors, resolve_priors
+from .assignment import resolve_priors
 from .base import ImproperPosteriorError, ImproperPriorError, Prior
+from .chosen import Priors
 from .coefficients import Cauchy, Flat, Normal, StudentT, Uniform
 from .correlations import LKJ
 from .covariances import InverseWishart, UniformShrinkageMatrix
