@@ -18,6 +18,7 @@ from bayes_glmm.report.markdown import write_markdown
 from bayes_glmm.report.material import Material, attempt
 from bayes_glmm.report.sections import predictive as checks
 from bayes_glmm.report.sections.answer import answer
+from bayes_glmm.report.sections.comparison import _tidy
 from bayes_glmm.report.sections.groups import _extremes
 from bayes_glmm.report.sections.model import equations
 from bayes_glmm.report.sections.predictive import _between, _probabilities, predictive
@@ -98,6 +99,16 @@ def test_estimates_are_the_fits_numbers(document, comparison):
     assert ml[1:5] == ["−1.40", "0.22", "−1.84 to −0.96", "Wald"]
     nuts = cells(conditional)[0]
     assert nuts[4:] == ["equal-tailed", "1.002", "1\u202f234"]
+
+
+@pytest.mark.parametrize("df", ["satterthwaite", "kenward-roger"])
+def test_an_interval_by_t_says_its_degrees_of_freedom(df):
+    """A balanced random-slopes model has 17 for both coefficients."""
+    data = bg.load_dataset("sleepstudy")
+    slopes = bg.GLMM("reaction ~ days + (days | subject)", data, family="gaussian")
+    fit = slopes.fit(bg.REML(df=df))
+    kinds = _tidy({fit.label: fit})[fit.label].kind.tolist()
+    assert kinds[:3] == ["Wald, t with 17.0 df", "Wald, t with 17.0 df", "Wald, log scale"]
 
 
 def test_the_answer_quotes_the_posterior_and_compares(material):

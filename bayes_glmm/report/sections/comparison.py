@@ -147,9 +147,15 @@ def _estimate(material: Material, row, decimals: int, draws: bool) -> tuple[Text
 
 
 def _kind(fit: Fit, row) -> str:
+    """Name the kind of an interval, with the degrees of freedom where it is one of t."""
     if fit.draws is not None:
         return "equal-tailed"
-    return "Wald" if row.effect == "fixed" else "Wald, log scale"
+    if row.effect != "fixed":
+        return "Wald, log scale"
+    if fit.df is None:
+        return "Wald"
+    df = float(row.df if np.ndim(fit.df) else fit.df)
+    return f"Wald, t with {significant(df, 3)} df"
 
 
 def _likelihoods(material: Material) -> list[Block]:
