@@ -9,8 +9,10 @@ from scipy.stats import chi2
 
 from ..fit import Fit
 from ..progress import Progress
+from .chi_bar import likelihood_ratio
 from .gee.hypotheses import compare_nested
 from .nesting import Pair, bootstrap_p, check_fixed, effects_of, pair_of
+from .replicates import BELOW
 
 COLUMNS = ["label", "npar", "loglik", "aic", "statistic", "reference", "p_value", "df", "p_naive"]
 BOOTSTRAP = ["p_boot", "zero_share", "failed"]
@@ -70,7 +72,7 @@ def anova(
     labels = labelled(ordered)
     rows = [row(label, fit) for label, fit in zip(labels, ordered, strict=True)]
     for i, (small, large) in enumerate(pairwise(ordered), start=1):
-        statistic = 2.0 * (cast("float", large.loglik) - cast("float", small.loglik))
+        statistic = likelihood_ratio(cast("float", small.loglik), cast("float", large.loglik))
         if small.model.residual is not None or large.model.residual is not None:
             rows[i] |= fixed_parts(small, large, statistic)
             continue
@@ -82,7 +84,7 @@ def anova(
             )
         of_weights, of_ratios = np.random.SeedSequence(seed, spawn_key=(i,)).spawn(2)
         rows[i] |= tested(pair, statistic, of_weights)
-        rows[i]["note"] = " ".join(notes(pair, statistic, small, large, rows[i]))
+        rows[i]["note"] = " ".join(notes(pair, small, large, rows[i]))
         if bootstrap:
             rows[i] |= simulated(pair, statistic, bootstrap, of_ratios, workers, progress)
     extra = [*COLUMNS, "bic", "deviance", *(BOOTSTRAP if bootstrap else []), "note"]
@@ -121,13 +123,13 @@ def row(label: str, fit: Fit) -> dict:
 def tested(pair: Pair, statistic: float, stream: np.random.SeedSequence) -> dict:
     """Statistic and p-values of one comparison."""
     df = pair.large.layout.size - pair.small.layout.size
-    out = {"statistic": max(0.0, statistic), "df": df, "p_naive": chi2.sf(statistic, df)}
+    out = {"statistic": statistic, "df": df, "p_naive": chi2.sf(statistic, df)}
     found = pair.reference(stream)
     if found is None:
         return out | {"reference": "bootstrap only", "p_value": np.nan}
     return out | {
         "reference": str(found),
-        "p_value": found.p_value(max(0.0, statistic)),
+        "p_value": found.p_value(statistic),
         "error": found.error(statistic),
     }
 
@@ -153,7 +155,6 @@ def fixed_parts(small: Fit, large: Fit, statistic: float) -> dict:
             "residual=; compare others by their AIC."
         )
     check_fixed(small, large)
-    statistic = max(0.0, statistic)
     p = float(chi2.sf(statistic, df))
     return {
         "statistic": statistic,
@@ -164,13 +165,13 @@ def fixed_parts(small: Fit, large: Fit, statistic: float) -> dict:
     }
 
 
-def notes(pair: Pair, statistic: float, small: Fit, large: Fit, found: dict) -> list[str]:
+def notes(pair: Pair, small: Fit, large: Fit, found: dict) -> list[str]:
     """Say what limits a comparison."""
     said = []
-    if statistic < -1e-4:
+    fall = cast("float", small.loglik) - cast("float", large.loglik)
+    if -2.0 * fall < BELOW:
         said.append(
-            f"The larger model has the lower log-likelihood by {-statistic / 2:.2g}: it was not "
-            "maximised."
+            f"The larger model has the lower log-likelihood by {fall:.2g}: it was not maximised."
         )
     if found["reference"] == "bootstrap only":
         said.append(
@@ -195,7 +196,7 @@ def simulated(pair: Pair, statistic: float, replicates: int, stream, workers, pr
     ratios, failed = pair.bootstrap(replicates, stream, workers, progress)
     return {
         "p_boot": bootstrap_p(ratios, statistic),
-        "zero_share": float(np.mean(ratios < 1e-6)) if len(ratios) else np.nan,
+        "zero_share": float(np.mean(ratios == 0.0)) if len(ratios) else np.nan,
         "failed": len(failed),
     }
 

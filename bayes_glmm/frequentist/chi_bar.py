@@ -20,6 +20,17 @@ from scipy.stats import chi2
 DRAWS = 100_000
 ROUNDS = 200  # of the projection; it ends before where nothing moves
 STILL = 1e-7
+RESOLUTION = 1e-6  # of a likelihood ratio: the searches find maxima no better
+
+
+def likelihood_ratio(less: float, more: float) -> float:
+    """Twice the difference of two maximised log-likelihoods, the smaller model's first.
+
+    Zero where it is negative, or no more than the error of the maxima: at zero a reference
+    distribution may have a point of probability, so that rounding must not count.
+    """
+    ratio = 2.0 * (more - less)
+    return ratio if not ratio <= RESOLUTION else 0.0
 
 
 @dataclass(frozen=True, eq=False)

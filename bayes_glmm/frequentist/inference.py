@@ -12,6 +12,7 @@ from ..methods import NotServedError
 from ..numerics.covariance import Covariance
 from ..progress import Progress
 from .bootstrap import lifted
+from .chi_bar import likelihood_ratio
 from .lmm_likelihood import by_equations
 from .lmm_refits import LinearPair, without_effects, without_nugget
 from .nesting import Pair, bootstrap_p
@@ -27,7 +28,7 @@ class BoundaryTest:
     group, term
         The random effects tested; several are joined by commas.
     statistic
-        ``2 (loglik - loglik_null)``, not below zero.
+        ``2 (loglik - loglik_null)``, not below zero; zero where it is rounding.
     weights, df
         The reference distribution: a mixture of chi-squares (Self & Liang 1987; Stram & Lee
         1994); with 0 degrees of freedom it is a point at zero. Empty where the distribution
@@ -124,7 +125,7 @@ def boundary_test(
     of_share = group == "residual" and fit.model.residual is not None
     dropped = {} if of_share else effects_dropped(groups, group, term)
     pair, null = without_share(fit, term) if of_share else without(fit, dropped)
-    statistic = max(0.0, 2.0 * (cast("float", fit.loglik) - null.loglik))
+    statistic = likelihood_ratio(null.loglik, cast("float", fit.loglik))
     of_weights, of_ratios = np.random.SeedSequence(seed).spawn(2)
     reference = pair.reference(of_weights)
     df = pair.df
@@ -265,7 +266,7 @@ def notes_on(fit: Fit, pair: Pair | LinearPair, null: Null, dropped) -> list[str
 def by_bootstrap(pair: Pair | LinearPair, statistic, replicates, stream, workers, progress):
     """p-value by simulated likelihood ratios, and what is to be said of them."""
     ratios, failed = pair.bootstrap(replicates, stream, workers, progress)
-    share = float(np.mean(ratios < 1e-6)) if len(ratios) else np.nan
+    share = float(np.mean(ratios == 0.0)) if len(ratios) else np.nan
     found = {"p_boot": bootstrap_p(ratios, statistic), "zero_share": share, "failed": len(failed)}
     said = [f"{share:.1%} of {len(ratios)} simulated likelihood ratios are zero."]
     clearly = share > 0.5 + 2.0 * np.sqrt(0.25 / max(len(ratios), 1))

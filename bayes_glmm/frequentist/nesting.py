@@ -15,7 +15,7 @@ from ..fit import Fit
 from ..numerics.threads import one_blas_thread
 from ..progress import Progress
 from .bootstrap import lifted, refit, simulate
-from .chi_bar import Reference, reference
+from .chi_bar import RESOLUTION, Reference, reference
 from .likelihood import Likelihood
 from .profiles import likelihood_of
 from .replicates import Failed, likelihood_ratios
@@ -211,7 +211,7 @@ class Pair:
 
 def bootstrap_p(ratios: np.ndarray, statistic: float) -> float:
     """``(1 + #{LR* >= LR}) / (1 + B)`` (Davison & Hinkley 1997, section 4.2.5)."""
-    return float((1 + np.sum(ratios >= statistic - 1e-6)) / (1 + len(ratios)))
+    return float((1 + np.sum(ratios >= statistic - RESOLUTION)) / (1 + len(ratios)))
 
 
 # nested fits

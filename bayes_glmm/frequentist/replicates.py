@@ -15,6 +15,7 @@ import numpy as np
 from ..numerics.pieces import available_cores
 from ..numerics.threads import one_blas_thread
 from ..progress import Progress, counting
+from .chi_bar import likelihood_ratio
 
 LIFT = 0.3  # of the start's SD: where a refit starts from an SD that is estimated as zero
 BELOW = -1e-4  # a likelihood ratio less than this: the larger model was not maximised
@@ -82,7 +83,7 @@ def likelihood_ratios(
             more = anew()
         if 2.0 * (more - less) < BELOW:
             raise RuntimeError("the larger model ended below the smaller one")
-        return max(0.0, 2.0 * (more - less))
+        return likelihood_ratio(less, more)
 
     what = "simulated likelihood ratios"
     found = replicated(ratio, sequence, replicates, workers, progress, what)

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import brentq, minimize
 from scipy.stats import chi2
 
-from bayes_glmm.frequentist.chi_bar import DRAWS, projections, reference
+from bayes_glmm.frequentist.chi_bar import DRAWS, likelihood_ratio, projections, reference
 
 
 def critical(distribution, level=0.05):
@@ -95,6 +95,13 @@ def test_a_matrix_and_a_variance_at_once():
         assert found.p_value(statistic) == pytest.approx(expected, abs=5e-3)
         assert 0 < found.error(statistic) < 0.5 / np.sqrt(DRAWS)
     assert found.p_value(0.0) == 1 and "chi-bar-square" in str(found)
+
+
+def test_a_ratio_within_the_error_of_the_maxima_is_zero():
+    assert likelihood_ratio(-100.0, -100.0 + 4e-7) == 0.0
+    assert likelihood_ratio(-100.0, -100.5) == 0.0
+    assert likelihood_ratio(-100.0, -100.0 + 6e-7) == pytest.approx(1.2e-6)
+    assert np.isnan(likelihood_ratio(-100.0, np.nan))
 
 
 def test_information_is_asked_for_where_it_is_needed():

@@ -343,6 +343,18 @@ def test_a_nugget_is_tested_on_the_boundary(fits, milk):
     assert "is the nugget of the residual correlation zero?" in repr(test)
 
 
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_rounding_is_no_likelihood_ratio(method):
+    """Of a variance that is estimated as zero the p-value is 1, whatever its last digits say."""
+    data = bg.load_dataset("milk")
+    residual = bg.residual.Exponential("time", by="cow", nugget=True)
+    formula = "protein ~ diet + C(time) + (1 | cow)"
+    fit = bg.GLMM(formula, data, family="gaussian", residual=residual).fit(method)
+    test = bg.boundary_test(fit, "cow")
+    assert fit.variance.estimate[0] == 0.0
+    assert test.statistic == 0.0 and test.p_value == 1.0 and test.p_naive == 1.0
+
+
 def test_other_residual_parameters_have_no_null_inside_the_model(fits):
     fit = fits["milk", "ml"]
     with pytest.raises(NotServedError, match=r"no null inside the model.*by AIC"):
