@@ -136,8 +136,16 @@ class ResidualCorrelation:
         """Bounds of a serial correlation, with ``largest`` rows in the largest cluster."""
         return -1.0, 1.0
 
-    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
-        """Parameter values from which to search, given the typical gap between rows."""
+    def starts(self, gaps: np.ndarray, times: int) -> list[np.ndarray]:
+        """Parameter values from which to search.
+
+        Parameters
+        ----------
+        gaps
+            Times between a row and the next of its cluster.
+        times
+            Number of distinct times.
+        """
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -210,9 +218,9 @@ class Exponential(ResidualCorrelation):
             return weights[0, 0] * geometry * slope
         return (weights[0, 0] * (1.0 - values[1]) * geometry + 2.0 * weights[0, 1]) * slope
 
-    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
+    def starts(self, gaps: np.ndarray, times: int) -> list[np.ndarray]:
         """Ranges from one gap to sixteen, with small and large nuggets: there are local maxima."""
-        ranges = gap * np.array([1.0, 4.0, 16.0])
+        ranges = np.median(gaps) * np.array([1.0, 4.0, 16.0])
         nuggets = (0.1, 0.4) if self.nugget else (None,)
         return [np.array([1.0 / r] if n is None else [1.0 / r, n]) for r in ranges for n in nuggets]
 
@@ -252,9 +260,13 @@ class AR1(ResidualCorrelation):
         power = np.power(values[0], np.maximum(geometry - 2.0, 0.0))
         return weights[0, 0] * geometry * (geometry - 1.0) * power
 
-    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
-        """Weak, strong and negative."""
-        return [np.array([rho]) for rho in (0.3, 0.8, -0.3)]
+    def starts(self, gaps: np.ndarray, times: int) -> list[np.ndarray]:
+        """Weak, strong and negative correlations of neighbours.
+
+        None is negative where all distances are even, which do not tell the sign.
+        """
+        weak, strong = (np.array([rho]) ** (1.0 / np.median(gaps)) for rho in (0.3, 0.8))
+        return [weak, strong, *([-weak] if np.any(gaps % 2.0 == 1.0) else [])]
 
 
 @dataclass(frozen=True)
@@ -289,7 +301,7 @@ class CompoundSymmetry(ResidualCorrelation):
         """From ``-1 / (largest - 1)``, where the rows of the largest cluster sum to zero."""
         return -1.0 / (largest - 1), 1.0
 
-    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
+    def starts(self, gaps: np.ndarray, times: int) -> list[np.ndarray]:
         """Weak and strong."""
         return [np.array([rho]) for rho in (0.1, 0.6)]
 
@@ -347,9 +359,9 @@ class Unstructured(ResidualCorrelation):
         column, row = np.triu_indices(k, 1)
         return row, column, k
 
-    def starts(self, gap: float, time: np.ndarray) -> list[np.ndarray]:
+    def starts(self, gaps: np.ndarray, times: int) -> list[np.ndarray]:
         """Independence, and correlations that decay with the distance in order."""
-        row, column, _ = self._places(len(time) * (len(time) - 1) // 2)
+        row, column, _ = self._places(times * (times - 1) // 2)
         return [np.full(len(row), 0.05), 0.6 ** np.abs(row - column).astype(float)]
 
 

@@ -80,7 +80,7 @@ def usual_values(model) -> np.ndarray:
     """Values of the parameters that their priors, or else the data's times, make usual."""
     repeated, priors = model.repeated, model.priors.residual
     if not all(prior.proper for prior in priors.values()):
-        return repeated.correlation.starts(repeated.gap, np.arange(float(len(repeated.labels))))[0]
+        return repeated.starts[0]
     if "corr" in priors:
         return np.zeros(len(repeated.parameters))
     return np.array([float(priors[p.name].ppf(0.5)) for p in repeated.parameters])

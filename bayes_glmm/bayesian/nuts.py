@@ -45,7 +45,9 @@ STATISTICS = (
 )
 SMALL = 0.1  # SD of an effect on the linear predictor by the residual's: where chains start above
 SHRUNK = 0.95  # of correlations, which keeps a matrix off the edge
-CENTRAL = (0.01, 0.99)  # quantiles of a prior between which chains start
+# quantiles of a prior between which chains start; wide for a serial correlation, whose usual values
+# in fine units of time are next to one
+CENTRAL = {"rate": (0.01, 0.99), "share": (0.01, 0.99), "serial": (1e-6, 1 - 1e-6)}
 PACKAGES = ("bayes_glmm", "pymc", "pytensor", "nutpie", "numba", "numpy")
 
 
@@ -209,7 +211,7 @@ def reml_scales(model) -> dict[str, np.ndarray]:
     for parameter, value in zip(model.repeated.parameters, values, strict=True):
         prior, name = priors[parameter.name], f"residual_{parameter.name}"
         if prior.proper:
-            value = np.clip(value, *(prior.ppf(q) for q in CENTRAL))
+            value = np.clip(value, *(prior.ppf(q) for q in CENTRAL[parameter.kind]))
             name = name if prior.is_pymcs else f"raw_{name}"
             found[name] = np.asarray(prior.to_pymc(value))
     return found

@@ -40,13 +40,23 @@ class RepeatedRows:
     parameters: tuple[ResidualParameter, ...]
 
     @property
-    def gap(self) -> float:
-        """Median time between a row and the next of its cluster; 1 where there is none."""
+    def gaps(self) -> np.ndarray:
+        """Times between a row and the next of its cluster, repeats left out; 1 if there is none."""
         order = np.lexsort((self.time, self.cluster))
         same = np.diff(self.cluster[order]) == 0
         gaps = np.diff(self.time[order])[same]
         gaps = gaps[gaps > 0]
-        return float(np.median(gaps)) if gaps.size else 1.0
+        return gaps if gaps.size else np.ones(1)
+
+    @property
+    def gap(self) -> float:
+        """Median of the gaps."""
+        return float(np.median(self.gaps))
+
+    @property
+    def starts(self) -> list[np.ndarray]:
+        """Values of the correlation's parameters from which to search."""
+        return self.correlation.starts(self.gaps, len(self.labels))
 
     @property
     def span(self) -> float:

@@ -167,11 +167,9 @@ class LinearSearch:
         """Points to search from, the best first."""
         if self.repeated is None:
             return [self.problem.likely_theta()]
-        correlation, r = self.repeated.correlation, self.repeated
-        alphas = correlation.starts(r.gap, np.arange(float(len(r.labels))))
         ratios = RATIOS if self.problem.n_theta else (1.0,)
         points = []
-        for ratio, alpha in product(ratios, alphas):
+        for ratio, alpha in product(ratios, self.repeated.starts):
             working = [float(s.working(a)) for s, a in zip(self.scales, alpha, strict=True)]
             points.append(np.concatenate([ratio * self.unit, working]))
         values = [self.value(x) for x in points]

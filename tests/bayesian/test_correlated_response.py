@@ -255,6 +255,14 @@ def test_chains_start_at_the_restricted_likelihoods_estimates(name):
         assert found["residual_rho"] == pytest.approx(reml.variance.residual[0])
 
 
+def test_chains_start_where_neighbours_are_correlated_in_fine_units_of_time():
+    """The likelihood is flat in a correlation whose power at one gap is zero."""
+    data = bg.load_dataset("milk").assign(time=lambda d: 1000 * d["time"])
+    m = bg.GLMM("protein ~ diet", data, family="gaussian", residual=AR1("time", by="cow"))
+    start = reml_scales(m)["residual_rho"]
+    assert start**1000 == pytest.approx(0.6719, abs=1e-3)  # of the restricted likelihood
+
+
 # ---- draws
 
 
