@@ -24,7 +24,7 @@ from .working_variance import joint_covariance
 # in the dense part: below, BLAS threads save little, and cost much where cores are shared
 FEW_COLUMNS = 2000
 LARGEST = 12_000  # effects beside the largest factor's: a dense matrix of about a gigabyte
-EXACT = 1e-22  # residual sum of squares, relative to the response's, that is none
+EXACT = 1e-26  # residual sum of squares, relative to the response's, that is rounding alone
 
 
 def fit(model, method: REML) -> Fit:
@@ -54,7 +54,7 @@ def fit_linear(model, method: ML | REML, reml: bool) -> Fit:
     small = e is None or e.n_rest < FEW_COLUMNS or e.sparsity is not None
     with one_blas_thread() if small else nullcontext():
         refuse_too_large(model, method, search)
-        refuse_exact_fit(model, search)
+        refuse_exact_fit(model.design, search.problem.left)
         maximum = search.maximise()
         sigma2 = maximum.state.variance(reml)
         errors = variance_errors(search, maximum, sigma2)
@@ -134,21 +134,19 @@ def refuse_not_linear(model, method) -> None:
         )
 
 
-def refuse_exact_fit(model, search: LinearSearch) -> None:
-    """Refuse a response that the fixed effects fit exactly.
+def refuse_exact_fit(design, left: np.ndarray) -> None:
+    """Refuse a response of which least squares leaves nothing, ``left`` ``(n,)`` being rounding.
 
     Raises
     ------
     ValueError
         Naming the response.
     """
-    d = model.design
-    y = search.problem.y
-    left = y - search.problem.standard.columns @ (search.problem.standard.columns.T @ y) / d.n
-    if d.n <= d.p or left @ left <= EXACT * (y @ y):
+    y = design.y - design.offset
+    if design.n <= design.p or left @ left <= EXACT * (y @ y):
         raise ValueError(
-            f"The fixed effects fit {d.response_name!r} exactly, which leaves no residual variance "
-            "to estimate: check the response, or drop terms."
+            f"The fixed effects fit {design.response_name!r} exactly, which leaves no residual "
+            "variance to estimate: check the response, or drop terms."
         )
 
 

@@ -39,7 +39,7 @@ def fit(model, method: OLS) -> Fit:
     naive = variance * state.beta_covariance
     vcovs, df, clusters = {"naive": naive}, float(d.n - d.p), None
     if (code := clusters_of(model, method)) is not None:
-        sandwiches, clusters = sandwiches_of(d, state.beta, code)
+        sandwiches, clusters = sandwiches_of(d, problem.left, code)
         kinds = {"naive": naive, **sandwiches}
         vcovs = {k: kinds[k] for k in sorted(kinds, key=lambda kind: kind != method.cov)}
         df = float(clusters - 1) if method.cov == "cluster" else df
@@ -72,14 +72,16 @@ def clusters_of(model, method: OLS) -> np.ndarray | None:
     return cluster_code(d, "OLS", name)[1]
 
 
-def sandwiches_of(design, beta: np.ndarray, code: np.ndarray) -> tuple[dict, int]:
-    """Give the cluster-robust covariances by kind, and the number of clusters."""
+def sandwiches_of(design, left: np.ndarray, code: np.ndarray) -> tuple[dict, int]:
+    """Give the cluster-robust covariances by kind, and the number of clusters.
+
+    ``left`` are the residuals, shape ``(n,)``.
+    """
     order = np.argsort(code, kind="stable")
     sorted_code = np.cumsum(np.diff(code[order], prepend=code[order[0]]) != 0)
     clusters = Clusters.from_labels(sorted_code)
     columns = np.ascontiguousarray(design.X[order].T)
-    left = (design.y - design.offset - design.X @ beta)[order]
-    equations = Equations(left, columns, columns, clusters)
+    equations = Equations(left[order], columns, columns, clusters)
     found = {kind: covariance(equations, 1.0, kind) for kind in SANDWICHES}
     K, n, p = clusters.count, design.n, design.p
     return {"cluster": found["robust"] * K / (K - 1) * (n - 1) / (n - p), **found}, K

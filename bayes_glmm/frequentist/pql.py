@@ -21,7 +21,9 @@ from ..messages import Message, message
 from ..methods import MQL, PQL, NotServedError
 from ..numerics.bind import bind_numpy
 from ..numerics.mixed_model_equations import MixedModelEquations
+from ..numerics.standardise import standardise
 from ..numerics.threads import one_blas_thread
+from .lmm import refuse_exact_fit
 from .pql_bias import bias_facts
 from .quasi import refuse_dispersion
 from .working_model import ExactFitError, Problem, WorkingFit, iterate
@@ -78,7 +80,7 @@ def pose(model, method: PQL | MQL) -> Problem:
 
     Raises
     ------
-    NotServedError
+    NotServedError, ValueError
         See ``fit``.
     """
     refuse_dispersion(model.family, method.label)
@@ -89,15 +91,22 @@ def pose(model, method: PQL | MQL) -> Problem:
             "(1 | g), or use GLM()."
         )
     estimated = model.family.has_dispersion or method.dispersion == "estimated"
+    y, offset, level = d.y, d.offset, 0.0
+    if model.is_linear:
+        standard = standardise(d.X)
+        inner, y = standard.least_squares(d.y - d.offset)
+        refuse_exact_fit(d, y)
+        offset, level = np.zeros(d.n), standard.outer(inner)
     return Problem(
         bound=bind_numpy(model.family, model.link),
-        y=d.y,
+        y=y,
         trials=d.trials,
-        offset=d.offset,
+        offset=offset,
         equations=MixedModelEquations(d.X, d.groups),
         reml=method.likelihood == "reml",
         phi=None if estimated else 1.0,
         marginal=isinstance(method, MQL),
+        level=level,
     )
 
 
@@ -110,7 +119,7 @@ def result(model, method: PQL | MQL, working: WorkingFit) -> Fit:
     return Fit(
         model=model,
         method=method,
-        beta=solution.beta,
+        beta=problem.level + solution.beta,
         vcovs={"model": beta_cov},
         variance=variance,
         effects={} if problem.marginal else effects_of(model, working, phi),

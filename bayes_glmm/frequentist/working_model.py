@@ -49,6 +49,9 @@ class Problem:
         The dispersion, or None where it is estimated.
     marginal
         Whether the expansion is at the fixed part alone.
+    level
+        Coefficients whose part of a linear model's response is taken off ``y``: a large one would
+        cost digits.
     """
 
     bound: Any
@@ -59,6 +62,7 @@ class Problem:
     reml: bool
     phi: float | None
     marginal: bool
+    level: np.ndarray | float = 0.0
 
     def with_response(self, y: np.ndarray) -> "Problem":
         """Give the same for other responses."""
@@ -180,7 +184,8 @@ def iterate(
         while not np.all(eta + move > lowest) and np.isfinite(change):
             move = move / 2
         eta = eta + move
-        if change < tolerance or not np.isfinite(change):
+        # a predictor may stand still because its theta was found too roughly to move
+        if (change < tolerance and accuracy < UNSETTLED) or not np.isfinite(change):
             break
     theta = at_boundary(equations, theta)
     solution = criterion.solution(theta)

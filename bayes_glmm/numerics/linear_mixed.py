@@ -14,6 +14,10 @@ twice the log-likelihood changes with ``alpha`` by
 ``Q = P`` for REML and :math:`V^{-1}` for ML, of which only the blocks of the clusters are
 needed: ``F`` has one column for each effect of a row's own level of the largest factor, and one
 for each other effect and coefficient.
+
+The likelihood does not change when a combination of the columns of ``X`` is added to ``y``: what
+least squares fits is taken off before any cross-product is formed, where it would cost digits, and
+added to beta at the end.
 """
 
 from collections.abc import Callable
@@ -71,6 +75,9 @@ class LinearMixed:
 
     Attributes
     ----------
+    level, left
+        Least squares of the response: coefficients of the standardised columns ``(p,)``, and
+        residuals ``(n,)``, which stand for the response.
     size
         Number of parameters ``(theta, alpha)``.
     slices
@@ -81,8 +88,9 @@ class LinearMixed:
         self, y: np.ndarray, X: np.ndarray, effects, residual: ResidualStructure | None = None
     ) -> None:
         self.n, self.p = X.shape
-        self.y, self.effects, self.residual = y, tuple(effects), residual
+        self.effects, self.residual = tuple(effects), residual
         self.standard = standardise(X)
+        self._take(y)
         self.equations = (
             MixedModelEquations(self.standard.columns, self.effects) if self.effects else None
         )
@@ -91,10 +99,14 @@ class LinearMixed:
         self.n_theta = sum(f.size for f in self.factors)
         self.size = self.n_theta + (residual.size if residual else 0)
 
+    def _take(self, y: np.ndarray) -> None:
+        self.y = y
+        self.level, self.left = self.standard.least_squares(y)
+
     @cached_property
     def _independent(self) -> Any:
         """Cross-products for uncorrelated residuals, collected once."""
-        return self._products(self.equations, self.standard.columns, self.y)
+        return self._products(self.equations, self.standard.columns, self.left)
 
     def _products(self, equations, X: np.ndarray, y: np.ndarray) -> Any:
         if equations is None:
@@ -109,7 +121,7 @@ class LinearMixed:
     def with_response(self, y: np.ndarray) -> "LinearMixed":
         """Give the same model of another response."""
         twin = copy(self)
-        twin.y = y
+        twin._take(y)
         twin.__dict__.pop("_independent", None)
         return twin
 
@@ -125,7 +137,7 @@ class LinearMixed:
         if self.equations is None:
             return np.zeros(0)
         usual = self.equations.unit_theta()
-        *variances, left = moment_variances(self.y, self.standard.columns, self.effects)
+        *variances, left = moment_variances(self.left, self.standard.columns, self.effects)
         if not left > 0:
             return usual
         sd = np.sqrt(np.maximum(np.array(variances) / left, 0.0))
@@ -146,7 +158,7 @@ class LinearMixed:
             return LinearState(self, self._independent.solve(theta), alpha, None, None)
         structure = self.residual
         whitening = structure.rows.whiten(lambda geometry: structure.correlation(alpha, geometry))
-        columns = [self.standard.columns, self.y[:, None], *(e.Z for e in self.effects)]
+        columns = [self.standard.columns, self.left[:, None], *(e.Z for e in self.effects)]
         white = whitening(np.hstack(columns))
         cuts = np.cumsum([c.shape[1] for c in columns])[:-1]
         X, y, *Z = np.split(white, cuts, axis=1)
@@ -158,13 +170,13 @@ class LinearMixed:
 
 @dataclass(frozen=True, eq=False)
 class WhiteRows:
-    """Whitened columns of the model."""
+    """Whitened columns of the model, ``y`` less its least-squares fit."""
 
     X: np.ndarray
     y: np.ndarray
     effects: tuple
 
-    def left(self, solution) -> np.ndarray:
+    def residuals(self, solution) -> np.ndarray:
         """Residuals at the solution, which are ``L' P y``."""
         found = self.y - self.X @ solution.beta
         for e, b in zip(self.effects, solution.effects, strict=True):
@@ -181,7 +193,7 @@ class LinearState:
     model
         Data and structure.
     solution
-        The solved equations, in standardised columns.
+        The solved equations, in standardised columns, of the response less its ``level``.
     alpha
         Parameters of the residual correlation.
     whitening, white
@@ -197,7 +209,7 @@ class LinearState:
     @cached_property
     def beta(self) -> np.ndarray:
         """Generalized least squares estimate in the user's columns, shape ``(p,)``."""
-        return self.model.standard.outer(self.solution.beta)
+        return self.model.standard.outer(self.model.level + self.solution.beta)
 
     @cached_property
     def beta_covariance(self) -> np.ndarray:
@@ -235,7 +247,7 @@ class LinearState:
         by_alpha = self.whitening.slopes(
             lambda geometry: derivatives(self.alpha, geometry),
             loaded_rows(self.solution, self.white, reml),
-            self.white.left(self.solution) / np.sqrt(sigma2),
+            self.white.residuals(self.solution) / np.sqrt(sigma2),
         )
         return np.concatenate([by_theta, by_alpha])
 

@@ -22,6 +22,18 @@ class Standardised:
     columns: np.ndarray
     R: np.ndarray
 
+    def least_squares(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Regress ``y`` on the columns: coefficients of ``columns``, and what is left of ``y``.
+
+        What is left comes from differences, so that it keeps its digits however large the fitted
+        part is; a second regression takes off what rounding left in the first.
+        """
+        found, left = np.zeros(self.columns.shape[1]), y
+        for _ in range(2):
+            step = self.columns.T @ left / len(y)
+            found, left = found + step, left - self.columns @ step
+        return found, left
+
     def inner(self, beta: np.ndarray) -> np.ndarray:
         """Coefficients of the standardised columns."""
         return self.R @ beta

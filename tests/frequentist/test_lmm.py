@@ -335,6 +335,89 @@ def test_columns_of_any_scale_and_place_give_the_same_fit():
     assert far.variance.estimate == pytest.approx(fit.variance.estimate, rel=1e-5)
 
 
+RESIDUALS = {"independent": None, "exponential": bg.residual.Exponential("time", by="cow")}
+
+
+@pytest.mark.parametrize("method", ["reml", "ml", bg.REML(df="kenward-roger")], ids=str)
+@pytest.mark.parametrize("residual", RESIDUALS)
+def test_what_the_columns_span_may_be_added_to_the_response(residual, method):
+    """Adding a combination of the columns of X moves the coefficients by it, and nothing else."""
+    data = bg.load_dataset("milk")
+    columns = 1e8 * (1.0 + (data["diet"] == "lupins")) + 1e6 * data["time"]
+    moved = data.assign(protein=data["protein"] + columns)
+    near, far = (
+        bg.GLMM(
+            "protein ~ diet + time + (1 | cow)", d, family="gaussian", residual=RESIDUALS[residual]
+        ).fit(method)
+        for d in (data, moved)
+    )
+    # 2e8 has digits to 3e-8, a ten-millionth of the residual SD: what 1,337 rows make of it
+    assert far.converged
+    assert far.loglik == pytest.approx(near.loglik, abs=1e-4)
+    np.testing.assert_allclose(far.se(), near.se(), rtol=1e-5)
+    np.testing.assert_allclose(far.variance.estimate, near.variance.estimate, rtol=1e-5)
+    # what least squares loses of 2e8, whose columns have this condition
+    lost = np.linalg.cond(near.model.design.X) * np.finfo(float).eps * 2e8
+    assert lost < 1e-5
+    np.testing.assert_allclose(far.beta - near.beta, [1e8, 0, 1e8, 1e6], rtol=0, atol=lost)
+    np.testing.assert_allclose(far.ranef()["estimate"], near.ranef()["estimate"], atol=1e-6)
+    if near.df is not None:
+        np.testing.assert_allclose(far.df, near.df, rtol=1e-4)
+
+
+def test_a_large_mean_is_fitted_as_by_lme4():
+    """R 4.2, lme4 1.1-31: lmer(protein + 1e8 ~ diet + time + (1 | cow), nlme's Milk)."""
+    data = bg.load_dataset("milk").assign(protein=lambda d: d["protein"] + 1e8)
+    fit = bg.GLMM("protein ~ diet + time + (1 | cow)", data, family="gaussian").fit("reml")
+    assert fit.loglik == pytest.approx(-252.970, abs=1e-3)
+    assert fit.se()["diet[T.barley+lupins]"] == pytest.approx(0.0500, abs=5e-5)
+    assert fit.variance.estimate[0] == pytest.approx(0.1673, abs=5e-5)
+
+
+def test_profiles_and_tests_do_not_see_the_mean():
+    data = bg.load_dataset("sleepstudy")
+    ends, statistics = [], []
+    for mean in (0.0, 1e7):
+        d = data.assign(reaction=data["reaction"] + mean)
+        fit = bg.GLMM("reaction ~ days + (1 | subject)", d, family="gaussian").fit("reml")
+        ends.append(fit.confint(method="profile")[["conf_low", "conf_high"]].to_numpy())
+        statistics.append(bg.boundary_test(fit, "subject").statistic)
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-6)
+    assert statistics[1] == pytest.approx(statistics[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("unit", [7, 168, 1000])
+def test_autoregression_is_found_in_any_unit_of_time(unit):
+    """rho^unit and the likelihood are those of time in weeks (nlme: gls with corAR1, -81.977)."""
+    data = bg.load_dataset("milk")
+    residual = bg.residual.AR1("time", by="cow")
+    for formula, loglik in (("protein ~ diet", -81.9773), ("protein ~ diet + (1 | cow)", -80.1872)):
+        week, fine = (
+            bg.GLMM(formula, d, family="gaussian", residual=residual).fit("reml")
+            for d in (data, data.assign(time=unit * data["time"]))
+        )
+        assert week.loglik == pytest.approx(loglik, abs=1e-4)
+        assert fine.loglik == pytest.approx(week.loglik, abs=1e-7) and fine.converged
+        np.testing.assert_allclose(fine.variance.residual**unit, week.variance.residual, rtol=1e-6)
+        np.testing.assert_allclose(fine.se(), week.se(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1, 7])
+def test_negative_autoregression_is_found(unit):
+    rng = np.random.default_rng(3)
+    e = np.empty((40, 8))
+    e[:, 0] = rng.normal(size=40)
+    for j in range(1, 8):
+        e[:, j] = -0.6 * e[:, j - 1] + 0.8 * rng.normal(size=40)
+    time = unit * np.tile(np.arange(8), 40)
+    data = pd.DataFrame({"y": e.ravel(), "t": time, "g": np.repeat(np.arange(40), 8)})
+    residual = bg.residual.AR1("t", by="g")
+    fit = bg.GLMM("y ~ 1", data, family="gaussian", residual=residual).fit("reml")
+    rho = fit.variance.residual[0]
+    # of 320 rows the standard error of a correlation of -0.6 is about 0.045
+    assert fit.converged and rho < 0 and -(np.abs(rho) ** unit) == pytest.approx(-0.6, abs=0.18)
+
+
 def test_rows_may_come_in_any_order():
     data = bg.load_dataset("milk")
     shuffled = data.sample(frac=1, random_state=1)

@@ -90,6 +90,21 @@ def test_in_an_unbalanced_design_gls_is_not_ols():
     assert abs(m.fit("reml").beta[1] - m.fit("ols").beta[1]) > 0.01
 
 
+def test_a_large_mean_costs_no_digits():
+    """Against the same response without the mean: 1e8 has digits to 1.5e-8."""
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"x": np.linspace(0, 50, 200), "g": np.arange(200) % 20})
+    data["y"] = 2.0 * data["x"] + rng.normal(size=200)
+    near, far = (
+        bg.GLMM("y ~ x", d, family="gaussian").fit(bg.OLS(cov="cluster", cluster="g"))
+        for d in (data, data.assign(y=1e8 + data["y"]))
+    )
+    for kind in near.vcovs:
+        np.testing.assert_allclose(far.vcov(kind), near.vcov(kind), rtol=1e-6)
+    assert far.loglik == pytest.approx(near.loglik, abs=1e-5)
+    np.testing.assert_allclose(far.beta - near.beta, [1e8, 0.0], atol=1e-7)
+
+
 def test_clusters_come_from_the_residual_correlation():
     m = bg.GLMM(
         "protein ~ diet + time",

@@ -276,6 +276,19 @@ def test_gaussian_identity_is_the_linear_mixed_model(reference):
     assert np.isfinite(fit.variance.std_error).all()
 
 
+@pytest.mark.parametrize("method", ["pql", "mql"])
+def test_a_large_mean_of_gaussian_responses_costs_no_digits(method):
+    data = bg.load_dataset("milk")
+    near, far = (
+        bg.GLMM("protein ~ diet + time + (1 | cow)", d, family="gaussian").fit(method)
+        for d in (data, data.assign(protein=data["protein"] + 1e8))
+    )
+    # 1e8 has digits to 1.5e-8, a ten-millionth of the residual SD
+    np.testing.assert_allclose(far.se(), near.se(), rtol=1e-5)
+    np.testing.assert_allclose(far.variance.estimate, near.variance.estimate, rtol=1e-5)
+    np.testing.assert_allclose(far.beta - near.beta, [1e8, 0, 0, 0], atol=1e-6)
+
+
 def test_zero_variance_is_exactly_zero_and_said():
     rng = np.random.default_rng(3)
     # counts that vary less between levels than Poisson counts do
