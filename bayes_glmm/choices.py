@@ -7,6 +7,14 @@ from difflib import get_close_matches
 def choose(name: str, allowed: Iterable[str]) -> str:
     """Say what is allowed instead of ``name``: "allowed are ml, pql; did you mean 'ml'?"."""
     allowed = list(allowed)
-    close = get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"allowed are {', '.join(allowed)}{hint}"
+    return f"allowed are {', '.join(allowed)}{hint(name, allowed)}"
+
+
+def hint(name: str, allowed: Iterable[str]) -> str:
+    """End a sentence that refuses ``name``: "; did you mean 'ml'?", or "." if none is close.
+
+    Upper and lower case are one here.
+    """
+    lower = {word.lower(): word for word in allowed}
+    close = get_close_matches(name.lower(), lower, n=1)
+    return f"; did you mean {lower[close[0]]!r}?" if close else "."

@@ -95,16 +95,13 @@ def icc(
     Raises
     ------
     NotServedError
-        If the fit has no variance components, or the family and link no such correlation.
+        If the fit has no variance components, or MQL's, or the family and link no such
+        correlation.
     ValueError
         If a factor has no random intercept, or ``mean`` or ``level`` is out of range.
     """
     _check_level("icc", level)
-    if fit.variance is None or not fit.model.design.groups:
-        raise NotServedError(
-            f"{fit.label} estimates no variance components, so it has no intraclass correlation: "
-            "use a fit of a mixed model by ML() or NUTS()."
-        )
+    variance_with_sds(fit, "intraclass correlation")
     residual, named = _residual(fit, mean, scale)
     shares = shares_of(fit.model.design, bool(np.any(fit.model.design.trials > 1)))
     intercepts = [_intercept(fit, g.group) for g in fit.model.design.groups]
@@ -119,6 +116,27 @@ def icc(
     table = pd.DataFrame({"group": shares.groups, "term": "Intercept", "icc": columns[0]})
     limits = {"std_error": columns[1], "conf_low": columns[2], "conf_high": columns[3]}
     return table.assign(**limits, scale=named)
+
+
+def variance_with_sds(fit: Fit, what: str) -> Variance:
+    """Give a fit's variance, refusing one without SDs of effects or with a working model's.
+
+    Raises
+    ------
+    NotServedError
+        Naming what serves.
+    """
+    instead = "use a fit of a mixed model by ML() or NUTS()."
+    if fit.variance is None or fit.varcorr().empty:
+        raise NotServedError(
+            f"{fit.label} estimates no variance components, so it has no {what}: {instead}"
+        )
+    if fit.estimand == "population-averaged" and fit.model.link.name != "identity":
+        raise NotServedError(
+            f"The standard deviations of {fit.label} are those of its working model, which have "
+            f"no {what}: {instead}"
+        )
+    return fit.variance
 
 
 def heritability(fit: Fit, group: str, multiple: float = 1.0, *, level: float = 0.95):
@@ -198,17 +216,18 @@ def median_ratio(fit: Fit, *, level: float = 0.95) -> pd.DataFrame:
     Raises
     ------
     NotServedError
-        If the fit has no variance components, or the link has no ratio.
+        If the fit has no variance components, or MQL's, or the link has no ratio.
     """
     _check_level("median_ratio", level)
     link = fit.model.link.name
-    if fit.variance is None or link not in RATIOS:
+    variance = variance_with_sds(fit, "median ratio")
+    if link not in RATIOS:
         raise NotServedError(
-            f"median_ratio() got {fit.label} with link {link!r}: it needs a mixed model whose "
-            f"link is {', '.join(RATIOS)}."
+            f"median_ratio() got a model with link {link!r}, where levels differ by no ratio: it "
+            f"needs link {', '.join(RATIOS)}."
         )
-    sds = [k for k, c in enumerate(fit.variance.components) if c.kind == "sd"]
-    components = [fit.variance.components[k] for k in sds]
+    sds = [k for k, c in enumerate(variance.components) if c.kind == "sd"]
+    components = [variance.components[k] for k in sds]
     columns = _summary(
         fit,
         lambda values: median_factor(values[..., sds]),

@@ -290,6 +290,8 @@ class Fit:
             return "Wald, t with Kenward & Roger's errors and df"
         if np.ndim(self.df):
             return f"Wald{which}, t with Satterthwaite's df"
+        if not self.df > 0:
+            return f"Wald{which}: none, t has no degrees of freedom"
         return f"Wald{which}, t with {self.df:g} df"
 
     def critical(self, level: float, contrasts: np.ndarray | None = None):
@@ -373,8 +375,12 @@ class Fit:
             If the fit has no such prediction.
         """
         effects = self.effects
-        if (kind, error) != ("default", "default"):
-            effects = heavy("ranef")(self, kind, error)
+        if not effects or (kind, error) != ("default", "default"):
+            effects = heavy("ranef")(self, kind, error)  # refuses where there are none
+        return self._effects_table(effects)
+
+    def _effects_table(self, effects: Mapping[str, GroupEffects]) -> pd.DataFrame:
+        """Give ``group, level, term, estimate, sd``; no rows where a method has no effects."""
         tables = [
             pd.DataFrame(
                 {
@@ -509,7 +515,7 @@ class Fit:
         return table
 
     def _tidy_effects(self, level: float) -> pd.DataFrame:
-        table = self.ranef().rename(columns={"sd": "std_error"})
+        table = self._effects_table(self.effects).rename(columns={"sd": "std_error"})
         table.insert(0, "effect", "ran_vals")
         if self.draws is None:
             half = ndtri(0.5 + level / 2) * table["std_error"]

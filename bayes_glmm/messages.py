@@ -23,7 +23,8 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "A combination of the fixed-effect columns predicts the response perfectly in part "
         "of the data, so the likelihood has no maximum in that direction.",
         "Keep a proper prior on the coefficients (the default), merge levels, or drop the "
-        "column; treat the maximum-likelihood estimate and its standard error as undefined.",
+        "column; without a prior such coefficients have no estimate, whatever number is shown, "
+        "and no standard error.",
     ),
     "posterior-likely": (
         "warning",
@@ -110,7 +111,8 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "warning",
         "The grouping factor {group} has one binary response per level.",
         "A binary response has no variation beyond its mean, so the standard deviation between "
-        "levels shows in nothing but the scale of the coefficients.",
+        "levels shows in nothing but the scale of the coefficients: an estimate of it means "
+        "nothing, and its posterior is little else than its prior.",
         "Drop the term, group the rows into coarser levels, or use counts of several trials.",
     ),
     "few-levels": (
@@ -159,8 +161,17 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "warning",
         "There are {clusters} clusters and {p} coefficients.",
         "A robust covariance has no more rank than there are clusters: none of these "
-        "coefficients has a standard error to be trusted, and t has no degrees of freedom.",
+        "coefficients has a standard error to be trusted, and clusters less coefficients leave t "
+        "no degrees of freedom, so that its limits and p-values do not exist.",
         "Use fewer coefficients, a finer cluster if it is independent, or a mixed model.",
+    ),
+    "order-of-rows": (
+        "note",
+        "The order of the rows is taken as time: {corr} depends on it, and no time was named.",
+        "The first row of each cluster counts as the first wave, the second as the second, "
+        "whatever was measured when and whatever is missing in between.",
+        "Name the column by GEE(time=…); only if every cluster's rows are sorted and complete is "
+        "nothing lost without it.",
     ),
     "cluster-decides-a-coefficient": (
         "warning",
@@ -267,6 +278,23 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "SD; coefficients shrink with the SD, of binary responses by about half its share.",
         "Prefer ML by quadrature or a Bayesian fit; PQL(bias_correct='bootstrap') corrects it by "
         "simulation.",
+    ),
+    "bias-possible": (
+        "note",
+        "{method} may be biased here: {facts}.",
+        "Its expansion is poor for few binary trials or small counts within a level and a large "
+        "SD; the estimated dispersion takes up an unknown part of that.",
+        "Compare with ML by quadrature or a Bayesian fit; PQL(dispersion='fixed') says how far its "
+        "SD is likely to be off.",
+    ),
+    "sd-of-working-model": (
+        "note",
+        "The standard deviations are those of MQL's working model, not of effects that the "
+        "coefficients are conditional on.",
+        "MQL expands at the fixed part, as if the effects were small: of binary responses its SDs "
+        "are far below the conditional ones, of counts with a log link above.",
+        "Read the coefficients as population-averaged; for standard deviations, intraclass "
+        "correlations or levels use ML or NUTS.",
     ),
 }
 

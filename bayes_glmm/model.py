@@ -154,9 +154,9 @@ class GLMM:
         return self._with(family=family, link=get_link(link, family))
 
     @cached_property
-    def _separation(self) -> tuple[Message, ...]:
-        """Directions in which the fixed-effects likelihood has no maximum, sought once."""
-        return import_module("bayes_glmm.propriety").separation_messages(self)
+    def _separation(self):
+        """Direction in which the fixed-effects likelihood has no maximum, or None; sought once."""
+        return import_module("bayes_glmm.propriety").find_separation(self)
 
     def fit(self, method: str | Method | None = None) -> Fit:
         """Fit the model.
@@ -183,7 +183,8 @@ class GLMM:
             if not chosen.serves_residual:
                 refuse_residual(self, f"{chosen.label}")
             fit = chosen.load()(self, chosen)
-        return replace(fit, messages=(*self.messages, *self._separation, *fit.messages))
+        fit = import_module("bayes_glmm.identification").marked(fit, self._separation)
+        return replace(fit, messages=(*self.messages, *fit.messages))
 
     def prior_predictive(self, draws: int = 1000, seed: int = 1):
         """Draw parameters, and responses to the rows of the data, from the priors alone.

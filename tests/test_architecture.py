@@ -24,7 +24,7 @@ LAYERS = (
     {"formula", "families", "priors", "residual", "fit"},
     {"design"},
     {"model", "modelfile"},
-    {"bayesian", "frequentist", "propriety", "datatree", "agreement"},
+    {"bayesian", "frequentist", "identification", "propriety", "datatree", "agreement"},
     {
         "storage",
         "estimands",
@@ -43,7 +43,13 @@ LAYERS = (
 )
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 # these import nothing of ours but each other's plain names
-BASE = {"methods": set(), "messages": set(), "datasets": set(), "fit": {"messages"}}
+BASE = {
+    "choices": set(),
+    "methods": {"choices"},
+    "messages": set(),
+    "datasets": set(),
+    "fit": {"messages"},
+}
 
 # library -> the units that may import it, at any depth of the code
 HOMES = {

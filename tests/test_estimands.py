@@ -266,8 +266,16 @@ def test_what_is_not_defined_is_refused(cbpp):
         bg.icc(known(crossed("poisson"), [1.0, 1.0]), mean=-1.0)
     with pytest.raises(ValueError, match="between 0 and 1"):
         bg.icc(cbpp, level=95)
-    with pytest.raises(NotServedError, match="it needs a mixed model whose link is"):
+    with pytest.raises(NotServedError, match=r"link 'probit'.*it needs link logit"):
         bg.median_ratio(known(crossed("bernoulli", "probit"), [1.0, 1.0]))
+    for method in ("mql", "gee", "glm"):
+        with pytest.raises(NotServedError, match=r"working model|no variance components"):
+            bg.icc(cbpp.model.fit(method))
+        with pytest.raises(NotServedError, match="no median ratio: use a fit of a mixed model"):
+            bg.median_ratio(cbpp.model.fit(method))
+    # GLM's residual SD is no SD of effects
+    with pytest.raises(NotServedError, match="estimates no variance components"):
+        bg.icc(crossed("gaussian", "identity", y=np.arange(1.0, 25.0)).fit("glm"))
     without = replace(cbpp, joint_cov=None)
     assert np.isnan(bg.icc(without).std_error).all()
 

@@ -56,7 +56,7 @@ def fit(model, method) -> Fit:
         messages=tuple(messages),
         seconds=Seconds(setup=setup, run=perf_counter() - started - setup),
         joint_cov=joint_cov,
-        details={"iterations": optimum.iterations},
+        details={"iterations": optimum.iterations, "covariance": joint_cov},
     )
 
 

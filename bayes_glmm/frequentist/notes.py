@@ -15,7 +15,6 @@ def notes_on(model, likelihood: Likelihood, maximum: Maximum, variance: Variance
     """List what is wrong, on a boundary or weakly determined."""
     return [
         *few_levels(model),
-        *not_identified(model),
         *on_the_boundary(variance),
         *at_the_limit(model, maximum),
         *without_limit(likelihood, maximum),
@@ -29,18 +28,6 @@ def few_levels(model) -> list[Message]:
         message("few-levels", group=g.group, levels=g.n_observed)
         for g in model.design.groups
         if g.n_observed < FEW_LEVELS
-    ]
-
-
-def not_identified(model) -> list[Message]:
-    """Tell which factors have one binary response a level: their SD only scales coefficients."""
-    d = model.design
-    if model.family.has_dispersion or not np.all(model.family.recession(d.y, d.trials)):
-        return []
-    return [
-        message("variance-not-identified", group=g.group)
-        for g in d.groups
-        if g.n_levels == d.n and np.all(d.trials == 1.0) and np.any(d.y == 1.0)
     ]
 
 

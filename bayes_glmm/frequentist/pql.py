@@ -24,7 +24,7 @@ from ..numerics.mixed_model_equations import MixedModelEquations
 from ..numerics.standardise import standardise
 from ..numerics.threads import one_blas_thread
 from .lmm import refuse_exact_fit
-from .pql_bias import bias_facts
+from .pql_bias import of_bias
 from .quasi import refuse_dispersion
 from .working_model import ExactFitError, Problem, WorkingFit, iterate
 from .working_variance import joint_covariance, variance_of
@@ -171,6 +171,7 @@ def notes(model, method: PQL | MQL, working: WorkingFit, variance: Variance) -> 
             settled |= bool(np.isnan(se) and not np.isnan(value))
     if settled:
         yield message("information-not-positive-definite")
-    facts = "; ".join(bias_facts(model, working, variance.components, variance.estimate))
-    if facts:
-        yield message("bias-likely", method=method.label, facts=facts)
+    if isinstance(method, PQL) and working.converged:
+        yield from of_bias(model, method, working, variance)
+    elif isinstance(method, MQL) and model.link.name != "identity":
+        yield message("sd-of-working-model")

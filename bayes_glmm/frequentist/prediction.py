@@ -68,12 +68,12 @@ def ranef(fit: Fit, kind: str = "default", error: str = "default") -> Mapping[st
         If the fit does not have it; the message says what to use.
     """
     _check_options(kind, error)
+    if not fit.effects:
+        served = "a fit by ML(), PQL() or NUTS()"
+        instead = served if fit.model.design.groups else "a formula with a random term"
+        raise NotServedError(f"{fit.label} has no group effects: use {instead} instead.")
     if fit.draws is not None:
         return _posterior(fit, kind, error)
-    if not fit.effects:
-        raise NotServedError(
-            f"{fit.label} has no group effects: use a fit by ML(), PQL() or NUTS() instead."
-        )
     if "prediction_sd" in fit.details and by_equations(fit):
         return _linear(fit, error)
     likelihood_of(fit)  # refuses methods without one

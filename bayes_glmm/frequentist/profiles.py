@@ -64,7 +64,7 @@ def likelihood_of(fit: Fit, restricted: bool = False) -> tuple[Likelihood, np.nd
         rows = Rows(d.y, d.trials, d.offset, d.X)
         likelihood = Likelihood(fit.model.family, fit.model.link, rows, [])
         tail = [] if fit.dispersion is None else [np.log(fit.dispersion)]
-        return likelihood, np.concatenate([fit.beta, tail]), np.asarray(fit.joint_cov)
+        return likelihood, np.concatenate([fit.beta, tail]), fit.details["covariance"]
     if "theta" not in fit.details:
         raise NotServedError(
             f"{fit.label} has no likelihood that could be profiled or tested here: use a fit "

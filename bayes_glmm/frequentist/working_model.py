@@ -222,13 +222,20 @@ class ExactFitError(ValueError):
 def refuse_exact_fit(problem: Problem, products: CrossProducts, theta: np.ndarray) -> None:
     """Refuse a response whose residual variance cannot be estimated because it is zero.
 
+    So it is too where rows are predicted so perfectly that no working weights are left.
+
     Raises
     ------
     ExactFitError
         Without the response's name, which is not known here.
     """
-    total = products.columns[-1, -1]
-    if problem.phi is None and products.solve(theta).rss <= EXACT * total:
+    if problem.phi is not None:
+        return
+    try:
+        residual = products.solve(theta).rss
+    except np.linalg.LinAlgError:
+        raise ExactFitError from None
+    if residual <= EXACT * products.columns[-1, -1]:
         raise ExactFitError
 
 

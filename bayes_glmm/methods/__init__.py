@@ -4,8 +4,7 @@ An engine is a function ``fit(model, method) -> Fit`` found by ``Method.load``; 
 imports none, so that naming a method costs nothing. Options are checked here, once.
 """
 
-from difflib import get_close_matches
-
+from ..choices import hint
 from .base import Method, NotServedError
 from .gee import GEE
 from .likelihood import GLM, ML, OLS, REML, ConditionalLogit
@@ -59,10 +58,8 @@ def get_method(method: str | Method) -> Method:
     if isinstance(method, type) and issubclass(method, Method):
         raise ValueError(f"method={method.__name__} is a class: write {method.__name__}().")
     if not isinstance(method, str) or method not in SHORTHAND:
-        close = get_close_matches(str(method), SHORTHAND, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
         raise ValueError(
             f"method={method!r} is not known: give one of {', '.join(map(repr, SHORTHAND))}, "
-            f"or an object such as bg.ML(nodes=25){hint}"
+            f"or an object such as bg.ML(nodes=25){hint(str(method), SHORTHAND)}"
         )
     return SHORTHAND[method]

@@ -7,6 +7,8 @@ from zlib import crc32
 
 import numpy as np
 
+from ..choices import hint
+
 
 class NotServedError(ValueError):
     """A method cannot serve a model; the message names the method that can."""
@@ -45,12 +47,15 @@ class Method:
         return getattr(import_module(module), function)
 
 
-def check_choice(owner: str, name: str, value, allowed) -> None:
-    """Refuse a value that is none of an option's, naming these."""
+def check_choice(owner: str, name: str, value, allowed, other: str = "") -> None:
+    """Refuse a value that is none of an option's, naming these.
+
+    ``other`` says what may be given besides these names.
+    """
     if value not in allowed:
-        raise ValueError(
-            f"{owner}({name}={value!r}) is not an option: use {' or '.join(map(repr, allowed))}."
-        )
+        names = " or ".join([*map(repr, allowed), *([other] if other else [])])
+        close = hint(str(value), (name for name in allowed if isinstance(name, str)))
+        raise ValueError(f"{owner}({name}={value!r}) is not an option: use {names}{close}")
 
 
 def check_at_least(owner: str, name: str, value, least: int) -> None:

@@ -65,7 +65,7 @@ class GEE(Method):
         Grouping column; None is the only factor, or the outermost of a nested chain.
     time
         Column that orders the rows of a cluster and says which waves are missing; None is row
-        order.
+        order, which a note says where it matters.
     """
 
     engine: ClassVar = "bayes_glmm.frequentist.gee:fit"
@@ -86,7 +86,7 @@ class GEE(Method):
         if self.dispersion is not None and not 0 < self.dispersion < np.inf:
             raise ValueError(f"GEE(dispersion={self.dispersion!r}) must be a positive number.")
         if isinstance(self.corr, str):
-            check_choice("GEE", "corr", self.corr, GEE_CORR)
+            check_choice("GEE", "corr", self.corr, GEE_CORR, "a correlation matrix")
         else:
             corr, waves = _correlation(self.corr, self.waves)
             object.__setattr__(self, "corr", corr)
@@ -139,6 +139,19 @@ class GEE(Method):
     def is_odds_ratio(self) -> bool:
         """Whether the association is one of odds ratios."""
         return isinstance(self.corr, str) and self.corr.startswith("log-odds")
+
+    @property
+    def orders_rows(self) -> bool:
+        """Whether the order of a cluster's rows matters to the association."""
+        orderless = ("independence", "exchangeable", "log-odds", "random-effects")
+        return not (isinstance(self.corr, str) and self.corr in orderless)
+
+    def differs_in(self, other: "GEE") -> list[str]:
+        """Options that lead to other estimating equations than ``other``'s."""
+        options = [f.name for f in fields(self) if f.name != "cov"]
+        if not self.orders_rows and not other.orders_rows:
+            options.remove("time")
+        return [name for name in options if getattr(self, name) != getattr(other, name)]
 
     @property
     def corr_name(self) -> str:

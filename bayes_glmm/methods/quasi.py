@@ -10,8 +10,9 @@ from .base import Method, check_at_least, check_choice
 class PQL(Method):
     """Penalised quasi-likelihood (Breslow & Clayton 1993): REML working model, dispersion 1.
 
-    It is biased where levels carry little information and effects are large, which a warning
-    says with numbers; coefficients and standard deviations are then too near zero.
+    It is biased where levels carry little information and effects are large; coefficients and
+    standard deviations are then too near zero. A warning says by how much, from simulations with
+    the dispersion held at 1.
 
     Parameters
     ----------
@@ -21,7 +22,9 @@ class PQL(Method):
         Of binomial and Poisson responses: "fixed" at 1, or "estimated" as a factor of the
         variance, which with ``likelihood="ml"`` is ``MASS::glmmPQL`` and with "reml" the
         pseudo-likelihood of Wolfinger & O'Connell (1993). ``fit.details["scale"]`` has it; there
-        is no distribution of such responses, so that ``simulate`` refuses.
+        is no distribution of such responses, so that ``simulate`` refuses. By "ml" standard
+        errors are those of maximum likelihood, without the factor ``sqrt(n / (n - p))`` by which
+        ``summary`` of ``glmmPQL`` enlarges them.
     bias_correct
         "bootstrap": Kuk's (1995) correction, the parameters at which simulated responses have
         the estimates that the data have. For ``dispersion="fixed"`` and families without a
@@ -65,12 +68,14 @@ class PQL(Method):
 
 @dataclass(frozen=True)
 class MQL(Method):
-    """Marginal quasi-likelihood: the working model expands at the fixed part, not at the levels.
+    r"""Marginal quasi-likelihood: the working model expands at the fixed part, not at the levels.
 
     Its equations are those of ``E(y) = h(X beta)`` with the working covariance
     ``phi / w + Z D Z'``, and its coefficients population-averaged; the standard deviations are
     those of the working model. Read as conditional ones, as programs for multilevel models do
-    (MQL of first order), both are too near zero. There are no predictions of levels.
+    (MQL of first order), both are too near zero for binary responses; with a log link the
+    standard deviation :math:`\sigma` is nearly :math:`(e^{\sigma^2} - 1)^{1/2}` instead. So
+    ``icc`` and ``median_ratio`` refuse, and there are no predictions of levels.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ draws the conclusion. The derivations are in ``docs/propriety.md``.
 
 from .gate import require_posterior
 from .report import ProprietyReport, Verdict
-from .separation import Separation, find_separation, separation_messages
+from .separation import Separation, find_separation
 from .table import check_propriety
 
 __all__ = [
@@ -20,5 +20,4 @@ __all__ = [
     "check_propriety",
     "find_separation",
     "require_posterior",
-    "separation_messages",
 ]

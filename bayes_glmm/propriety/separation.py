@@ -18,7 +18,6 @@ from scipy import sparse
 from scipy.linalg import null_space
 from scipy.special import expit
 
-from ..messages import Message, message
 from .rows import is_discrete, row_signs
 
 
@@ -34,6 +33,8 @@ class Separation:
         ``gamma``, shape ``(p,)``, largest entry 1 in absolute value.
     rows
         Rows (user's order) whose likelihood rises along it, shape ``(n,)``, boolean.
+    undetermined
+        Coefficients that the other rows do not determine, shape ``(p,)``, boolean.
     complete
         Whether every row's does (complete separation) or only some (quasi-complete).
     words
@@ -43,6 +44,7 @@ class Separation:
     terms: tuple[str, ...]
     direction: np.ndarray
     rows: np.ndarray
+    undetermined: np.ndarray
     complete: bool
     words: str
 
@@ -72,7 +74,13 @@ def find_separation(model) -> Separation | None:
     gamma[np.abs(gamma) < 1e-7] = 0.0
     rises = sign * (d.X @ gamma) > 1e-7 * np.abs(d.X).max()
     words = in_words(d, sign, gamma, rises)
-    return Separation(d.terms, gamma, d.to_user(rises), bool(rises.all()), words)
+    undetermined = _undetermined(X[~rises])
+    return Separation(d.terms, gamma, d.to_user(rises), undetermined, bool(rises.all()), words)
+
+
+def _undetermined(rest: np.ndarray) -> np.ndarray:
+    """Tell which coefficients some direction moves that no row of ``rest`` sees, shape ``(p,)``."""
+    return np.abs(_directions_left(rest)).max(axis=1, initial=0.0) > 1e-7
 
 
 def _directions_left(equalities: np.ndarray) -> np.ndarray:
@@ -145,9 +153,3 @@ def _whole_levels(design, rows) -> str:
         if np.isin(g.index, inside).sum() == rows.sum() and len(inside) < g.n_levels:
             return f", that is in all {len(inside)} levels of {g.group} there"
     return ""
-
-
-def separation_messages(model) -> tuple[Message, ...]:
-    """Warn of separation, with its direction, or give nothing."""
-    found = find_separation(model)
-    return () if found is None else (message("separation", direction=found.words),)

@@ -456,6 +456,22 @@ def test_indefinite_unstructured_estimates_are_said():
     assert "unstructured" in note.happened and "fewer parameters" in note.remedy
 
 
+@pytest.mark.parametrize("corr", ["ar1", "m-dependent", "unstructured", FIXED[:4, :4].tolist()])
+def test_rows_taken_in_their_order_are_said(epil, corr):
+    model = bg.GLMM("y ~ trt + (1 | subject)", epil, family="poisson")
+    (note,) = [m for m in model.fit(bg.GEE(corr)).messages if m.code == "order-of-rows"]
+    assert note.severity == "note" and "is taken as time" in note.happened
+    codes = [m.code for m in model.fit(bg.GEE(corr, time="period")).messages]
+    assert "order-of-rows" not in codes
+    assert "order-of-rows" not in [m.code for m in model.fit("gee").messages]
+
+
+def test_odds_ratios_by_lag_are_of_rows_in_their_order():
+    model = bg.GLMM("resp ~ age + (1 | id)", bg.load_dataset("ohio"), family="bernoulli")
+    assert "order-of-rows" in [m.code for m in model.fit(bg.GEE("log-odds-lag")).messages]
+    assert "order-of-rows" not in [m.code for m in model.fit(bg.GEE("log-odds")).messages]
+
+
 def test_long_clusters_are_said():
     milk = bg.load_dataset("milk").query("cow in ('B01', 'B02', 'B03', 'B04', 'B05')")
     fit = bg.GLMM("protein ~ time + (1 | cow)", milk, family="gaussian").fit("gee")
@@ -464,7 +480,9 @@ def test_long_clusters_are_said():
 
 
 OPTIONS = [
-    ({"corr": "toeplitz"}, "not an option: use 'independence' or"),
+    ({"corr": "toeplitz"}, "not an option: use 'independence' or .* or a correlation matrix"),
+    ({"corr": "AR1"}, r"a correlation matrix; did you mean 'ar1'\?"),
+    ({"corr": "ar2"}, r"did you mean 'ar1'\?"),
     ({"corr": [[1, 0.9, 0], [0.9, 1, 0.9], [0, 0.9, 1]]}, "not positive definite.*shrink"),
     ({"corr": [[2, 0], [0, 2]]}, "ones on its diagonal"),
     ({"corr": [[1, 0]]}, "shape \\(1, 2\\)"),

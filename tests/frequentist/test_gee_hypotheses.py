@@ -208,6 +208,16 @@ def test_wald_test_serves_other_methods():
     assert found["statistic"] == pytest.approx((fit.fixef()["v4"] / fit.se()["v4"]) ** 2)
 
 
+def test_options_that_change_no_equation_are_no_difference():
+    """The order of rows is nothing to an exchangeable correlation, but to one by lags."""
+    base, more = (model_of("epil", f"y ~ {x}") for x in ("v4", "v4 + log_base4"))
+    same = bg.anova(base.fit("gee"), more.fit("gee"))
+    other = bg.anova(base.fit(bg.GEE(cluster="subject")), more.fit(bg.GEE(time="period")))
+    np.testing.assert_allclose(other["statistic"], same["statistic"], rtol=1e-6)
+    with pytest.raises(bg.NotServedError, match=r"time=None\), GEE\(time='period'\).*same time"):
+        bg.anova(base.fit(bg.GEE("ar1")), more.fit(bg.GEE("ar1", time="period")))
+
+
 def test_refusals():
     base, more = (model_of("epil", f"y ~ {x}") for x in ("v4", "v4 + log_base4"))
     small, large = base.fit("gee"), more.fit("gee")
@@ -216,7 +226,11 @@ def test_refusals():
         ((small,), "at least two"),
         ((apart, large), "not nested"),
         ((small, base.fit("gee")), "same coefficients"),
-        ((small, more.fit(bg.GEE("ar1"))), "one working correlation.*qic"),
+        (
+            (small, more.fit(bg.GEE("ar1"))),
+            r"'exchangeable'\), GEE\(corr='ar1'.*same corr.*qic",
+        ),
+        ((small, more.fit(bg.GEE(scale="n"))), r"GEE\(scale='n-p'\), GEE\(scale='n'\)"),
         ((small, model_of("ohio", "resp ~ age").fit("gee")), "rows"),
         ((small, more.fit("glm")), "both by GEE"),
     ):

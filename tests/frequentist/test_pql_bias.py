@@ -64,6 +64,39 @@ def test_bias_is_said_with_numbers_where_it_is_known():
     assert not said(epil.fit("pql")) and not said(epil.fit("mql"))
 
 
+def test_no_size_is_claimed_where_none_was_studied():
+    """Simulated from ML's fit, an estimated dispersion leaves 1 %, MQL of toenail loses 59 %."""
+    bacteria = bg.load_dataset("bacteria")
+    model = bg.GLMM("y01 ~ trt + I(week > 2) + (1 | id)", bacteria, family="bernoulli")
+    assert said(model.fit("pql"))
+    for likelihood in ("ml", "reml"):
+        fit = model.fit(bg.PQL(likelihood=likelihood, dispersion="estimated"))
+        (note,) = fit.messages
+        assert note.code == "bias-possible" and note.severity == "note"
+        assert "from 5 binary trials in the median level." in note.happened
+        assert "%" not in str(note) and "too low" not in str(note)
+    (note,) = model.fit("mql").messages
+    assert note.code == "sd-of-working-model" and "bias_correct" not in str(note)
+
+
+@pytest.mark.parametrize(("link", "notes"), [("identity", []), ("log", ["sd-of-working-model"])])
+def test_with_identity_link_the_working_model_is_the_model(link, notes):
+    dietox = bg.load_dataset("dietox")
+    model = bg.GLMM("weight ~ time + (1 | pig)", dietox, family="gaussian", link=link)
+    assert [m.code for m in model.fit("mql").messages] == notes
+
+
+def test_sds_of_mql_are_not_those_of_the_effects():
+    """With a log link sqrt(exp(sigma^2) - 1), as the docstring says: 1.31 of 1."""
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(2000), 5)
+    frame = pd.DataFrame({"y": rng.poisson(np.exp(1 + rng.normal(size=2000)[g])), "g": g})
+    (sd,) = bg.GLMM("y ~ 1 + (1 | g)", frame, family="poisson").fit("mql").variance.estimate
+    # the variance of exp(b) in 2,000 levels: a relative error of about sqrt(kurtosis / 2000)
+    # with a kurtosis of 111, half of that for its root
+    assert sd == pytest.approx(np.sqrt(np.expm1(1.0)), rel=0.12)
+
+
 def test_the_warning_does_not_depend_on_the_scale_of_a_column_or_on_grouping():
     rng = np.random.default_rng(2)
     g, x = np.repeat(np.arange(60), 4), rng.normal(size=240)

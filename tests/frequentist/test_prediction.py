@@ -329,3 +329,15 @@ def test_nested_means_by_quadrature_and_their_error():
         np.testing.assert_allclose(table.sd[kept] ** 2 - given.sd[kept] ** 2, extra, rtol=1e-3)
     ranks = bg.rank_levels(fit, "b", top=2)
     assert ranks.p_top.sum() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("options", [(), ("mode", "conditional")], ids=["default", "asked"])
+def test_a_fit_without_group_effects_refuses(options):
+    cbpp = bg.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period"
+    gee = bg.GLMM(f"{formula} + (1 | herd)", cbpp, family="binomial").fit("gee")
+    with pytest.raises(bg.NotServedError, match=r"GEE, exchangeable has no group effects.*ML"):
+        gee.ranef(*options)
+    assert gee.tidy(effects=("ran_vals",)).empty
+    with pytest.raises(bg.NotServedError, match="use a formula with a random term"):
+        bg.GLMM(formula, cbpp, family="binomial").fit("glm").ranef(*options)

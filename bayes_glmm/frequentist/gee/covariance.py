@@ -38,11 +38,12 @@ def default_kind(method: GEE, problem: Problem) -> str:
 
 
 def degrees_of_freedom(method: GEE, problem: Problem) -> float | None:
-    """Give ``K - p`` of the t reference, or None for the normal one."""
+    """Give ``K - p`` of the t reference, NaN if that is none, or None for the normal one."""
     few = problem.clusters.count < FEW_CLUSTERS
     if method.reference == "normal" or (method.reference == "auto" and not few):
         return None
-    return float(problem.clusters.count - problem.rows.p)
+    df = problem.clusters.count - problem.rows.p
+    return float(df) if df > 0 else np.nan
 
 
 class Covariances(Mapping[str, np.ndarray]):

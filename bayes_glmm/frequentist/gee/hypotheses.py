@@ -165,7 +165,9 @@ def reference_of(statistic: float, q: int, df: float | None) -> tuple[str, float
     """Name the reference distribution of a statistic and give the upper tail."""
     if df is None:
         return f"chi2({q})", float(chi2.sf(statistic, q))
-    return f"{q} F({q}, {df:g})", float(f.sf(statistic / q, q, df)) if df > 0 else float("nan")
+    if not df > 0:
+        return "none: no degrees of freedom", float("nan")
+    return f"{q} F({q}, {df:g})", float(f.sf(statistic / q, q, df))
 
 
 def compare_nested(fits: tuple[Fit, ...], labels) -> pd.DataFrame:
@@ -206,10 +208,16 @@ def restriction(small: Fit, large: Fit) -> np.ndarray:
     NotServedError
         If their working correlations, clusters or scales differ.
     """
-    if replace(small.method, cov="auto") != replace(large.method, cov="auto"):
+    one, other = (replace(f.method, cluster=f.details["cluster"]) for f in (small, large))
+    if names := one.differs_in(other):
+        values = (
+            ", ".join(f"{name}={getattr(method, name)!r}" for name in names)
+            for method in (one, other)
+        )
         raise NotServedError(
-            f"anova() got {small.label!r} and {large.label!r}: tests of estimating equations need "
-            "one working correlation, clustering and scale; compare different ones by qic()."
+            f"anova() got fits by GEE({'), GEE('.join(values)}), and tests of estimating "
+            f"equations need the same {' and '.join(names)}: refit one of them, or compare "
+            "working correlations by qic()."
         )
     X0, X1 = (f.model.design.to_user(f.model.design.X) for f in (small, large))
     within = np.linalg.lstsq(X1, X0, rcond=None)[0]

@@ -29,10 +29,11 @@ def notes(
         found
         for found in (
             *ignored_terms(model, problem),
+            *of_order(method, problem),
             *of_association(problem, solution),
             *of_convergence(solution),
             *(on_the_boundary(variance) if variance is not None else ()),
-            *of_clusters(method, problem, vcovs),
+            *of_clusters(method, problem, solution, vcovs),
         )
     )
 
@@ -49,6 +50,12 @@ def ignored_terms(model, problem: Problem) -> Iterable[Message]:
             terms=", ".join(terms),
             consequence=f"the formula's grouping only names the clusters, {problem.cluster}",
         )
+
+
+def of_order(method: GEE, problem: Problem) -> Iterable[Message]:
+    """Say that rows are taken in their order where it matters and no time says what it is."""
+    if method.orders_rows and method.time is None:
+        yield message("order-of-rows", corr=f"corr={problem.association.name!r}")
 
 
 def of_association(problem: Problem, solution: Solution) -> Iterable[Message]:
@@ -77,11 +84,13 @@ def of_convergence(solution: Solution) -> Iterable[Message]:
         yield message("not-converged", reason=reason)
 
 
-def of_clusters(method: GEE, problem: Problem, vcovs: Covariances) -> Iterable[Message]:
+def of_clusters(
+    method: GEE, problem: Problem, solution: Solution, vcovs: Covariances
+) -> Iterable[Message]:
     """Say that clusters are few, long, or decide a coefficient alone."""
     clusters, p = problem.clusters, problem.rows.p
     kind = next(iter(vcovs))
-    if clusters.count < FEW_CLUSTERS:
+    if p < clusters.count < FEW_CLUSTERS:
         df = degrees_of_freedom(method, problem)
         yield message(
             "few-clusters",
@@ -92,7 +101,8 @@ def of_clusters(method: GEE, problem: Problem, vcovs: Covariances) -> Iterable[M
     if clusters.count <= p:
         yield message("clusters-fewer-than-coefficients", clusters=clusters.count, p=p)
     elif (
-        kind != "naive"
+        solution.converged
+        and kind != "naive"
         and not np.isfinite(vcovs[kind]).all()
         and np.isfinite(vcovs["robust"]).all()
     ):

@@ -238,10 +238,13 @@ class RandomEffects:
 
         :math:`J^{-1} (\sum_i g_i g_i') J^{-\prime}` with the cluster scores :math:`g_i` of all
         equations and ``J`` the expected derivative of minus their sum. The entries of a singular
-        matrix are taken as known; their rows and columns are NaN.
+        matrix are taken as known; their rows and columns are NaN. All are where the iterations
+        stopped at no solution, with covariances that are not positive definite.
         """
         scores, J = self.stacked(self.state(solution.beta, solution.alpha))
         found = np.full(J.shape, np.nan)
+        if not solution.converged and not self.least_eigenvalue(solution) > 0:
+            return found
         free = np.flatnonzero(np.r_[np.ones(self.rows.p, bool), ~self.effects.held(solution.alpha)])
         half = solve_or_nan(J[np.ix_(free, free)], scores[free])
         found[np.ix_(free, free)] = half @ half.T

@@ -155,7 +155,7 @@ def _kind(fit: Fit, row) -> str:
     if fit.df is None:
         return "Wald"
     df = float(row.df if np.ndim(fit.df) else fit.df)
-    return f"Wald, t with {significant(df, 3)} df"
+    return f"Wald, t with {significant(df, 3)} df" if df > 0 else "none: t has no df"
 
 
 def _likelihoods(material: Material) -> list[Block]:

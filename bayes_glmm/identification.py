@@ -1,0 +1,85 @@
+"""What the data leave undetermined, whatever the method.
+
+Two things depend on the responses and the design alone: coefficients without a finite estimate
+(``propriety.separation``), and the variance between levels that have one binary response each.
+``GLMM.fit`` passes every fit through ``marked``, so that all methods say the same about them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from .fit import Fit
+from .messages import Message, message
+from .propriety import Separation
+
+
+def marked(fit: Fit, separation: Separation | None) -> Fit:
+    """Say what the data do not determine, and take away the standard errors it has not.
+
+    Parameters
+    ----------
+    fit
+        By any method.
+    separation
+        Of the model's fixed effects, if there is one.
+
+    Returns
+    -------
+    Fit
+        With the messages first. Without a prior the coefficients that only separated rows
+        could determine have NaN standard errors, all parameters if these are all rows.
+    """
+    notes = list(one_binary_response(fit))
+    if separation is not None:
+        notes.insert(0, message("separation", direction=separation.words))
+        if fit.draws is None:
+            fit = without_errors(fit, separation.undetermined)
+    return replace(fit, messages=(*notes, *fit.messages))
+
+
+def without_errors(fit: Fit, undetermined: np.ndarray) -> Fit:
+    """Make covariances NaN in the undetermined coefficients ``(p,)``, or wholly if all are.
+
+    The other coefficients keep theirs: in the limit their estimates are those of the rows that
+    are not separated (Geyer 2009, "Likelihood inference in exponential families and directions
+    of recession").
+    """
+
+    def hidden(covariance: np.ndarray) -> np.ndarray:
+        rest = np.full(len(covariance) - len(undetermined), undetermined.all())
+        lost = np.concatenate([undetermined, rest])
+        return np.where(np.logical_or.outer(lost, lost), np.nan, covariance)
+
+    variance = fit.variance
+    if variance is not None and undetermined.all():
+        variance = replace(variance, std_error=np.full_like(variance.std_error, np.nan))
+    return replace(
+        fit,
+        vcovs={kind: hidden(covariance) for kind, covariance in fit.vcovs.items()},
+        joint_cov=None if fit.joint_cov is None else hidden(fit.joint_cov),
+        variance=variance,
+    )
+
+
+def one_binary_response(fit: Fit) -> Iterator[Message]:
+    """Say which estimated SDs are those of levels with one binary response each."""
+    components = () if fit.variance is None else fit.variance.components
+    estimated = {c.group for c in components if c.kind == "sd"}
+    for group in unidentified_groups(fit.model):
+        if group in estimated:
+            yield message("variance-not-identified", group=group)
+
+
+def unidentified_groups(model) -> list[str]:
+    """Name the factors of independent levels that have one binary response each.
+
+    Related levels, such as animals with one record, show their variance in their relatives.
+    """
+    d = model.design
+    if model.family.has_dispersion or not np.all(model.family.recession(d.y, d.trials)):
+        return []
+    if np.any(d.trials != 1.0) or not np.any(d.y == 1.0):
+        return []
+    return [g.group for g in d.groups if g.covariance is None and g.n_levels == d.n]
