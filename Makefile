@@ -30,11 +30,12 @@ reports: $(INSTALLED)
 	@$(BIN)/bayes-glmm compare $(MODELS)
 	@$(BIN)/python -m studies.no_posterior
 
+# one worker per core: more threads of each would wait for each other
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "slow or not slow"
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
 
 bench: $(INSTALLED)
 	@$(PIP) --editable '.[bench]'
