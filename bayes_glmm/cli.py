@@ -59,7 +59,8 @@ def fit(
         typer.Option(
             "--method",
             "-m",
-            help="integrated, nuts, ml, laplace, pql, gee or glm; all of the file if omitted.",
+            help="integrated, nuts, ml, laplace, reml, pql, mql, gee, conditional_logit, glm or "
+            "ols; all of the file if omitted.",
         ),
     ] = None,
     draws: Draws = None,
@@ -137,13 +138,15 @@ def compare(
 )
 def anova(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL.toml", help="Nested models.")],
-    method: Annotated[str, typer.Option("--method", "-m", help="ml, laplace or glm.")] = "ml",
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="ml, laplace, reml, glm or gee.")
+    ] = "ml",
     bootstrap: Annotated[int, typer.Option(help="Data sets simulated for p_boot.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of what is simulated.")] = 1,
     csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Compare the nested models of model files by likelihood ratios.
+    """Compare the nested models of model files: likelihood ratios, for gee Wald and score tests.
 
     A model without random terms is fitted by glm whatever the method.
     """
@@ -161,7 +164,8 @@ def anova(
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
         return
     shown = ["label", "npar", "loglik", "aic", "statistic", "reference", "p_value"]
-    shown += ["p_boot", "zero_share"] if bootstrap else []
+    shown += ["score_statistic", "score_p_value", *(["p_boot", "zero_share"] if bootstrap else [])]
+    shown = [column for column in shown if column in table]
     rows = [
         ["" if value != value else _cell(value) for value in row]
         for row in table[shown].itertuples(index=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from .agreement import agreement, worst
-from .fit import Fit
+from .fit import Fit, check_fit
 from .methods import NotServedError, get_method
 
 log = logging.getLogger(__name__)
@@ -161,6 +161,11 @@ class Comparison:
         if len(criteria := self.qic()):
             shown = criteria[["label", "qic", "qicu", "cic"]].round(2)
             blocks.append(f"criteria of the working correlations\n{shown.to_string(index=False)}")
+        blocks += [
+            f"{label} has not converged: its numbers are no estimates."
+            for label, fit in self.fits.items()
+            if not fit.converged
+        ]
         blocks += [f"{pair}." for pair in worst(self.agreement())]
         blocks += [f"{label} failed: {reason}" for label, reason in self.failures.items()]
         return "\n\n".join(blocks)
@@ -238,14 +243,16 @@ def _wide(tables: Mapping[str, pd.DataFrame]) -> str:
     return pd.concat(columns, axis=1, sort=False).fillna("").to_string()
 
 
-def compare(fits: Iterable[Fit | Failure] | Mapping[str, Fit | Failure]) -> Comparison:
+def compare(
+    fits: Fit | Iterable[Fit | Failure] | Mapping[str, Fit | Failure], *more: Fit
+) -> Comparison:
     """Set fits of one model side by side.
 
     Parameters
     ----------
-    fits
-        Fits of the same data, family and link by different methods; a dict gives them
-        labels of its own (two priors, two seeds). Failures from ``fit_all`` are kept.
+    fits, more
+        Fits of the same data, family and link by different methods, as a list or one by one; a
+        dict gives them labels of its own (two priors, two seeds).
 
     Raises
     ------
@@ -253,7 +260,7 @@ def compare(fits: Iterable[Fit | Failure] | Mapping[str, Fit | Failure]) -> Comp
         If there is nothing to compare, two fits share a label, or their data, family or
         link differ.
     """
-    entries = _labelled(fits)
+    entries = _labelled([fits, *more] if isinstance(fits, Fit) else fits)
     if not entries:
         raise ValueError("compare() got no fits: give a list such as [model.fit('ml')].")
     _unique_labels([label for label, _ in entries])
@@ -265,7 +272,11 @@ def compare(fits: Iterable[Fit | Failure] | Mapping[str, Fit | Failure]) -> Comp
 def _labelled(fits) -> list[tuple[str, Fit | Failure]]:
     if isinstance(fits, Mapping):
         return [(str(label), fit) for label, fit in fits.items()]
-    return [(fit.label, fit) for fit in fits]
+    found = list(fits) if isinstance(fits, Iterable) else [fits]
+    for fit in found:
+        if not isinstance(fit, Failure):
+            check_fit(fit, "compare")
+    return [(fit.label, fit) for fit in found]
 
 
 def _unique_labels(labels: list[str]) -> None:

@@ -66,7 +66,13 @@ def dataset(model, draws: dict[str, np.ndarray], beta: str = "beta") -> xr.Datas
     dims, coords = dims_and_coords(model, beta)
     variables = {k: (["chain", "draw", *dims[k]], v) for k, v in draws.items()}
     used = {d for k in draws for d in dims[k]}
-    return xr.Dataset(variables, coords={k: v for k, v in coords.items() if k in used})
+    return numbered(xr.Dataset(variables, {k: v for k, v in coords.items() if k in used}))
+
+
+def numbered(data: xr.Dataset) -> xr.Dataset:
+    """Give chains and draws numbers where they have none: ArviZ tells them apart by these."""
+    missing = {d for d in ("chain", "draw") if d in data.dims} - set(data.coords)
+    return data.assign_coords({d: np.arange(data.sizes[d]) for d in missing})
 
 
 def draws_of(fit) -> dict[str, np.ndarray]:

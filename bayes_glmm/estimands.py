@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, ndtri, owens_t, roots_hermitenorm
 
-from .fit import Component, Fit, Variance, components_of
+from .fit import Component, Fit, Variance, check_fit, check_level, components_of
 from .methods import NotServedError
 from .numerics.population_mean import STRIP, nodes_for, population_mean
 from .priors.implied import LATENT, RATIOS
 
 NODES = 40  # of the average over a lognormal mean
+SHARE = "share of a row's variance"  # scale of an ICC beside a residual correlation
+MOST_APART = 0.5, 2.0  # mean diagonals of relationship matrices: inbreeding is below one
 STEP = 1e-5  # of differences, on the log scale
 ROUNDS = 60  # of Newton's search for the predictor of a mean
 
@@ -87,7 +89,10 @@ def icc(
         ``group, term, icc, std_error, conf_low, conf_high, scale``. The row of a nested factor
         counts the variance of the factors it is nested in, since its rows share them too. With
         random slopes the correlation is that where their variables are zero (``term`` says
-        ``Intercept``). A factor with one row a level is residual variation: no row. By
+        ``Intercept``). A factor with one row a level is residual variation: no row, unless its
+        levels are relatives. With a residual correlation it is the share of a row's variance,
+        the correlation of rows so far apart that the residual correlation has died away, and
+        ``scale`` says so. By
         the delta method on the logit scale from the covariance of all variance parameters;
         posterior mean, SD and equal-tailed limits for draws. An SD of zero gives 0 without
         limits.
@@ -100,9 +105,12 @@ def icc(
     ValueError
         If a factor has no random intercept, or ``mean`` or ``level`` is out of range.
     """
-    _check_level("icc", level)
+    check_fit(fit, "icc")
+    check_level("icc", level)
     variance_with_sds(fit, "intraclass correlation")
     residual, named = _residual(fit, mean, scale)
+    if fit.model.residual is not None:
+        named = SHARE
     shares = shares_of(fit.model.design, bool(np.any(fit.model.design.trials > 1)))
     intercepts = [_intercept(fit, g.group) for g in fit.model.design.groups]
 
@@ -174,7 +182,8 @@ def heritability(fit: Fit, group: str, multiple: float = 1.0, *, level: float = 
     ValueError
         If there is no such factor, it has no random intercept, or an option is out of range.
     """
-    _check_level("heritability", level)
+    check_fit(fit, "heritability")
+    check_level("heritability", level)
     groups = [g.group for g in fit.model.design.groups]
     if not len(fit.varcorr()) or not fit.model.is_linear:
         raise NotServedError(
@@ -183,11 +192,13 @@ def heritability(fit: Fit, group: str, multiple: float = 1.0, *, level: float = 
         )
     if group not in groups:
         raise ValueError(f"{group!r} is not a grouping factor: use one of {', '.join(groups)}.")
-    if not multiple > 0:
+    if isinstance(multiple, bool) or not isinstance(multiple, int | float) or not multiple > 0:
         raise ValueError(
-            f"heritability(multiple={multiple!r}) must be positive: 1 for animals, 4 for sires."
+            f"heritability(multiple={multiple!r}) must be a positive number: 1 for animals, 4 for "
+            "sires."
         )
     position = _intercept(fit, group, "heritability() needs a random intercept")
+    _check_relationships(fit.model.design.groups[groups.index(group)])
 
     def share(values: np.ndarray) -> np.ndarray:
         variances = values[..., [position]] ** 2
@@ -197,6 +208,19 @@ def heritability(fit: Fit, group: str, multiple: float = 1.0, *, level: float = 
     names = ("heritability", "std_error", "conf_low", "conf_high")
     found = {name: multiple * column for name, column in zip(names, columns, strict=True)}
     return pd.DataFrame({"group": group, "multiple": multiple, **found})
+
+
+def _check_relationships(block) -> None:
+    """Refuse a known covariance that cannot be one of relationships, whose diagonal is 1 + F."""
+    if block.covariance is None:
+        return
+    size = float(np.mean(np.diag(block.covariance)))
+    if not MOST_APART[0] <= size <= MOST_APART[1]:
+        raise ValueError(
+            f"heritability() got covariance={{{block.group!r}: …}} with a mean diagonal of "
+            f"{size:.3g}: the variance is one of breeding values where the matrix is one of "
+            "relationships, with a diagonal of 1 plus the inbreeding; divide it by its scale."
+        )
 
 
 def median_ratio(fit: Fit, *, level: float = 0.95) -> pd.DataFrame:
@@ -218,7 +242,8 @@ def median_ratio(fit: Fit, *, level: float = 0.95) -> pd.DataFrame:
     NotServedError
         If the fit has no variance components, or MQL's, or the link has no ratio.
     """
-    _check_level("median_ratio", level)
+    check_fit(fit, "median_ratio")
+    check_level("median_ratio", level)
     link = fit.model.link.name
     variance = variance_with_sds(fit, "median ratio")
     if link not in RATIOS:
@@ -249,7 +274,11 @@ def median_factor(sd):
 def shares_of(design, many_trials: bool) -> Shares:
     """Which factors two rows (or two trials of one row) share that share a level."""
     blocks = design.groups
-    kept = [g for g in blocks if many_trials or np.bincount(g.index).max() > 1]
+    kept = [
+        g
+        for g in blocks
+        if many_trials or np.bincount(g.index).max() > 1 or g.covariance is not None
+    ]
     shared = [[_constant_within(h, g) for h in blocks] for g in kept]
     return Shares(
         tuple(g.group for g in kept), np.array(shared, bool).reshape(len(kept), len(blocks))
@@ -380,11 +409,6 @@ def predictor_of_mean(link, mean: float, variance: np.ndarray) -> np.ndarray:
         if np.all(np.abs(step) < 1e-12 * spread):
             break
     return eta
-
-
-def _check_level(name: str, level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"{name}(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
 
 
 # --- estimate, error and limits of functions of the components ---------------------------

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +43,20 @@ def heavy(verb: str):
     """Import the function behind a heavy verb."""
     module, function = HEAVY[verb].split(":")
     return getattr(import_module(module), function)
+
+
+def check_fit(fit, function: str) -> None:
+    """Refuse what is no fit, such as a model that has not been fitted."""
+    if not isinstance(fit, Fit):
+        raise ValueError(
+            f"{function}() got a {type(fit).__name__}: give a fit, as model.fit('ml')."
+        )
+
+
+def check_level(function: str, level) -> None:
+    """Refuse a coverage that is no number between 0 and 1."""
+    if not (isinstance(level, Real) and 0 < level < 1):
+        raise ValueError(f"{function}(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
 
 
 def load_fit(path):
@@ -452,8 +467,7 @@ class Fit:
         return () if self.variance is None else self.variance.components
 
     def _interval(self, level: float, method: str) -> tuple[np.ndarray, np.ndarray]:
-        if not 0 < level < 1:
-            raise ValueError(f"confint(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
+        check_level("confint", level)
         if method == "posterior" and self.draws is not None:
             tails = [(1 - level) / 2, (1 + level) / 2]
             low, high = np.quantile(self._flat_draws, tails, axis=0)

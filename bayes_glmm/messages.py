@@ -254,7 +254,7 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
     "default-method": (
         "note",
         "No method was given, so the posterior was sampled by {method}: {reason}.",
-        "Integrated() is much faster where quadrature serves; both sample the same posterior.",
+        "Integrated() and NUTS() sample the same posterior; the first is taken where it serves.",
         "Give a method, such as fit('nuts') or fit('ml'), to choose.",
     ),
     "bootstrap-few": (

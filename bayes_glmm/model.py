@@ -165,8 +165,9 @@ class GLMM:
         ----------
         method
             A method object such as ``bg.ML(nodes=25)``, or its string: "integrated", "nuts",
-            "ml", "laplace", "reml", "pql", "gee", "glm", "ols". None samples the posterior: by
-            ``Integrated()`` where it serves, otherwise by ``NUTS()``; a note says which.
+            "ml", "laplace", "reml", "pql", "mql", "gee", "conditional_logit", "glm", "ols". None
+            samples the posterior: by ``Integrated()`` where it serves, otherwise by ``NUTS()``; a
+            note says which.
 
         Raises
         ------

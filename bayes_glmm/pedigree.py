@@ -12,6 +12,8 @@ import pandas as pd
 
 from .choices import choose
 
+UNKNOWN = ("", "0", ".", "*", "NA")  # codes of unknown parents in the files of other programs
+
 
 def relationship_matrix(
     pedigree: Any, *, individual: str = "individual", sire: str = "sire", dam: str | None = "dam"
@@ -42,8 +44,8 @@ def relationship_matrix(
     Raises
     ------
     ValueError
-        For absent columns, an individual that has two rows or no name, or one that would be its
-        own ancestor.
+        For absent columns, an individual that has two rows or no name, one that would be its own
+        ancestor, or a parent such as 0 without a row, the code of an unknown one elsewhere.
 
     References
     ----------
@@ -78,8 +80,21 @@ def _parents(frame: pd.DataFrame, columns: list[str]) -> dict[Hashable, tuple]:
         if label in known:
             raise ValueError(f"The individual {label!r} has two rows in the pedigree: keep one.")
         known[label] = tuple(None if pd.isna(parent) else whole(parent) for parent in of)
+    _refuse_codes_of_unknown(known, columns)
     founders = {p for of in known.values() for p in of if p is not None and p not in known}
     return {p: () for p in sorted(founders, key=str)} | known
+
+
+def _refuse_codes_of_unknown(known: dict[Hashable, tuple], columns: list[str]) -> None:
+    """Refuse a parent 0 or "" without a row, which would make its offspring sibs."""
+    for of in known.values():
+        for column, parent in zip(columns[1:], of, strict=True):
+            if str(parent).strip() in UNKNOWN and parent not in known:
+                raise ValueError(
+                    f"The pedigree's {column!r} holds {parent!r}, which has no row and is the "
+                    "usual code of an unknown parent: write unknown parents as missing values, "
+                    f"frame.replace({{{column!r}: {{{parent!r}: None}}}})."
+                )
 
 
 def whole(label: Any) -> Any:

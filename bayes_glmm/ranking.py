@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from .fit import Fit
+from .fit import Fit, check_fit, check_level
 from .frequentist.inference import find_effect
 from .frequentist.prediction import draw_effects
 from .methods import NotServedError
@@ -67,6 +67,7 @@ def rank_levels(
     NotServedError
         If the fit has no group effects.
     """
+    check_fit(fit, "rank_levels")
     if not fit.effects:
         raise NotServedError(
             f"{fit.label} has no group effects to rank: use a fit by ML() or NUTS() instead."
@@ -103,8 +104,7 @@ def _check(top: int, level: float, draws: int, block) -> None:
             f"rank_levels(top={top!r}) must be a whole number from 1 to {block.n_levels}, the "
             f"number of levels of {block.group!r}."
         )
-    if not 0 < level < 1:
-        raise ValueError(f"rank_levels(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
+    check_level("rank_levels", level)
     if not isinstance(draws, int | np.integer) or draws < 100:
         raise ValueError(f"rank_levels(draws={draws!r}) must be a whole number of at least 100.")
 

@@ -11,7 +11,7 @@ A parameter has a kind, which says on which scale it has no bounds and what prio
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -282,7 +282,7 @@ class CompoundSymmetry(ResidualCorrelation):
     name: ClassVar = "compound_symmetry"
     alike: ClassVar = "size"
 
-    time: None = None
+    time: None = field(default=None, init=False)
     by: str = ""
 
     def parameters(self, times: Sequence) -> tuple[ResidualParameter, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .choices import choose
-from .fit import Fit, Variance
+from .fit import Fit, Variance, check_fit
 from .methods import NotServedError
 from .population.rows import covariances
 
@@ -75,6 +75,7 @@ def variogram(
     ValueError
         For absent columns, or subjects of one row each.
     """
+    check_fit(fit, "variogram")
     model = fit.model
     if not model.is_linear:
         raise NotServedError(

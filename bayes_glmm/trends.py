@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .choices import choose
-from .fit import Fit
+from .fit import Fit, check_fit
 
 KINDS = ("averaged", "zero")
 FEW = 5  # values of ``by`` that make a curve each; more are taken at their quartiles
@@ -67,6 +67,7 @@ def trend(
         If the method does not estimate every coefficient, or ``effects="averaged"`` does not
         exist under its link.
     """
+    check_fit(fit, "trend")
     if effects not in KINDS:
         raise ValueError(f"trend(effects={effects!r}) is not known: use 'averaged' or 'zero'.")
     if points < 2:

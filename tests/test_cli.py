@@ -287,6 +287,13 @@ def test_anova_prints_tests_of_nested_models(nested):
     assert table.statistic[2] == pytest.approx(25.551, abs=1e-2)
 
 
+def test_anova_tests_estimating_equations(nested):
+    result = run("anova", *nested[1:], "--method", "gee", "--csv")
+    assert result.exit_code == 0, result.stderr
+    assert {"score_p_value", "p_value"} <= set(pd.read_csv(io.StringIO(result.stdout)))
+    assert "score_p_value" in run("anova", *nested[1:], "--method", "gee").stdout
+
+
 def test_anova_refuses_models_that_are_not_nested(nested):
     herd = nested[1].read_text(encoding="utf-8").replace("1 + (1 | herd)", "1 + (1 | period)")
     nested[1].write_text(herd, encoding="utf-8")

@@ -1,5 +1,7 @@
 """Comparison tables: what is in them, and what never is."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from standin import asymptotic_fit, posterior_fit, slope_model
@@ -98,11 +100,24 @@ def test_a_method_that_does_not_serve_says_it_in_its_own_words():
         (lambda: [asymptotic_fit(), asymptotic_fit()], "two fits labelled 'Laplace': give a dict"),
         (lambda: [asymptotic_fit(), _other_rows()], "different responses"),
         (lambda: [asymptotic_fit(), _other_link()], "one family and one link"),
+        (lambda: asymptotic_fit().model, r"compare\(\) got a GLMM: give a fit"),
+        (lambda: [asymptotic_fit().model], r"compare\(\) got a GLMM: give a fit"),
     ],
 )
 def test_what_does_not_compare_is_refused(fits, words):
     with pytest.raises(ValueError, match=words):
         bg.compare(fits())
+
+
+def test_fits_one_by_one_are_a_list_of_them():
+    fit, other = asymptotic_fit(), replace(asymptotic_fit(), method=bg.ML(nodes=5))
+    assert list(bg.compare(fit, other).fits) == list(bg.compare([fit, other]).fits)
+
+
+def test_a_fit_without_an_end_is_marked():
+    lost = replace(asymptotic_fit(), converged=False)
+    assert f"{lost.label} has not converged" in repr(bg.compare([lost]))
+    assert "not converged" not in repr(bg.compare([asymptotic_fit()]))
 
 
 def test_a_dict_gives_labels_of_its_own():

@@ -441,7 +441,7 @@ def test_missing_option_is_checked(data):
         ("y ~ (1 | new)", pd.date_range("2020", periods=8), r"type datetime64.*astype\(str\)"),
         ("y ~ (1 | new)", [1, "a"] * 4, "'new' mixes types"),
         ("y ~ (1 | new)", pd.Categorical([1, "1"] * 4), "Two levels of 'new' both read '1'"),
-        ("y ~ new", pd.date_range("2020", periods=8), "neither numbers nor levels: convert"),
+        ("y ~ new", pd.date_range("2020", periods=8), "in a unit, such as days, .*dt.days"),
         ("y ~ new", [[1]] * 8, "neither numbers nor levels"),
         ("y ~ new", [1, "a"] * 4, "neither numbers nor levels"),
         ("y ~ new", [1j] * 8, "neither numbers nor levels"),
@@ -459,7 +459,7 @@ def test_missing_option_is_checked(data):
         ("I(y * (1/0)) ~ x", None, "arithmetic needs numbers"),
         ("g + 1 ~ x", None, "'g [+] 1' cannot be computed: arithmetic needs numbers"),
         ("y ~ offset(g)", None, "'g' cannot be computed"),
-        ("f ~ x", None, r"response 'f' has levels \(u, v, w\), 3 of them: recode"),
+        ("f ~ x", None, r"response 'f' has levels \(u, v, w\), 3 of them, where a response"),
         ("new ~ x", ["a"] * 8, r"response 'new' has levels \(a\), 1 of them"),
         ("p(n, s) ~ x", None, r"In p\(n, s\) there are fewer trials than successes in rows row0"),
         ("cbind(s, n - 5) ~ x", None, "fewer trials than successes in rows row0, row1, row2, row3"),
@@ -620,3 +620,17 @@ def test_a_design_survives_pickling(data):
     again = pickle.loads(pickle.dumps(built))
     np.testing.assert_array_equal(again.X, built.X)
     np.testing.assert_array_equal(again.new_data(data)[0], built.new_data(data)[0])
+
+
+def test_a_column_with_the_name_of_the_intercept_is_refused(data):
+    """Its coefficient could not be told from the intercept: profiles and priors took both."""
+    renamed = data.rename(columns={"x": "Intercept"})
+    with pytest.raises(DataError, match="Two columns of the model are called 'Intercept'"):
+        design("y ~ Intercept + (1 | g)", renamed)
+    assert design("y ~ 0 + Intercept", renamed).terms == ("Intercept",)
+
+
+def test_levels_of_another_type_are_not_called_new(data):
+    made = design("y ~ x + (1 | g)", data.assign(g=data["k"].astype(str)))
+    with pytest.raises(DataError, match="level 10 of 'g' is of another type"):
+        made.new_data(data.assign(g=data["k"]))

@@ -312,7 +312,36 @@ def test_heritability_refuses_what_has_none():
         bg.heritability(fit, "subject")
     with pytest.raises(ValueError, match="'cow' is not a grouping factor"):
         bg.heritability(fit, "cow")
-    with pytest.raises(ValueError, match="must be positive: 1 for animals, 4 for sires"):
+    with pytest.raises(ValueError, match="must be a positive number: 1 for animals"):
         bg.heritability(fit, "subject", 0.0)
     with pytest.raises(bg.NotServedError, match=r"fitted by REML\(\) or NUTS\(\)"):
         bg.heritability(fit.model.fit("glm"), "subject")
+
+
+def test_heritability_needs_a_matrix_of_relationships():
+    """A hundred times the matrix is the same model with a hundredth of the variance."""
+    pedigree = bg.load_dataset("sires_pedigree")
+    A = bg.relationship_matrix(pedigree, dam=None)
+    formula, data = "weight ~ sex + (1 | sire)", bg.load_dataset("sires")
+    fits = [
+        bg.GLMM(formula, data, family="gaussian", covariance={"sire": k * A}).fit("reml")
+        for k in (1.0, 100.0)
+    ]
+    assert fits[0].loglik == pytest.approx(fits[1].loglik, abs=1e-6)
+    assert 0 < bg.heritability(fits[0], "sire", 4.0).heritability[0] < 4
+    with pytest.raises(ValueError, match="mean diagonal of 1"):
+        bg.heritability(fits[1], "sire", 4.0)
+
+
+def test_beside_a_residual_correlation_the_icc_is_a_share_of_variance():
+    model = bg.GLMM(
+        "protein ~ diet + time + (1 | cow)",
+        bg.load_dataset("milk"),
+        family="gaussian",
+        residual=bg.residual.Exponential("time", by="cow"),
+    )
+    fit = model.fit("reml")
+    row = bg.icc(fit).iloc[0]
+    assert row.scale == "share of a row's variance"
+    sd, residual = fit.variance.estimate[0], fit.variance.estimate[-1]
+    assert row.icc == pytest.approx(sd**2 / (sd**2 + residual**2))

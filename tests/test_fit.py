@@ -23,6 +23,29 @@ def posterior():
     return posterior_fit()
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda model: bg.anova(model, model),
+        bg.icc,
+        bg.median_ratio,
+        lambda model: bg.heritability(model, "herd"),
+        lambda model: bg.rank_levels(model, "herd"),
+        lambda model: bg.boundary_test(model, "herd"),
+        lambda model: bg.wald_test(model, "period"),
+        lambda model: bg.score_test(model, "period"),
+        lambda model: bg.trend(model, "time"),
+        lambda model: bg.plot_trend(model, "time"),
+        bg.variogram,
+        bg.plot_variogram,
+        bg.plot_residuals,
+    ],
+)
+def test_a_model_that_was_not_fitted_is_refused(function):
+    with pytest.raises(ValueError, match=r"got a GLMM: give a fit, as model\.fit\('ml'\)"):
+        function(asymptotic_fit().model)
+
+
 def test_coefficients_and_errors_are_labelled(fit):
     assert list(fit.fixef().index) == TERMS
     np.testing.assert_allclose(fit.se(), np.sqrt(np.diag(VCOV)))

@@ -235,6 +235,12 @@ def test_a_missing_key_is_named(tmp_path):
     assert len(text.splitlines()) == 2
 
 
+def test_a_wrong_method_is_one_sentence(write):
+    """Not that the list of methods is empty besides, which it is for the wrong one alone."""
+    text = refused(write(tables='[[methods]]\nname = "gee"\ncorrr = "ar1"'), "did you mean 'corr'")
+    assert len(text.splitlines()) == 1
+
+
 def test_a_formula_that_calls_code_is_refused(tmp_path, write):
     path = write()
     attack = path.read_text(encoding="utf-8").replace("y ~ x", "y ~ {__import__('os')} + x")

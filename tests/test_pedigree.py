@@ -74,6 +74,8 @@ def test_sires_alone():
         ({"individual": [1, 1], "sire": [2, 3], "dam": [4, 4]}, "1 has two rows"),
         ({"individual": [1, None], "sire": [2, 3], "dam": [4, 4]}, "without a name"),
         ({"individual": [1, 2], "sire": [2, 1], "dam": [None, None]}, "its own ancestor"),
+        ({"individual": [1, 2], "sire": [0, 0], "dam": [0, 1]}, "'sire' holds 0, .* unknown"),
+        ({"individual": ["a"], "sire": [None], "dam": [""]}, "'dam' holds '', .* unknown"),
     ],
 )
 def test_pedigrees_that_cannot_be(pedigree, words):

@@ -129,6 +129,11 @@ def test_what_is_no_correlation_is_refused():
         bg.residual.CompoundSymmetry()
 
 
+def test_compound_symmetry_is_named_by_its_clusters_alone():
+    """Times do not matter for it, so that a single name is that of the clusters."""
+    assert bg.residual.CompoundSymmetry("g") == bg.residual.CompoundSymmetry(by="g")
+
+
 def test_methods_without_it_say_which_have_it():
     m = model(bg.residual.AR1("visit", by="g"), formula="y ~ t + (1 | g)")
     for method in ("pql", "glm", "integrated"):

@@ -10,7 +10,7 @@ graph is made and nothing is sampled by a Markov chain.
 import numpy as np
 import xarray as xr
 
-from ..datatree import coords_of, dataset
+from ..datatree import coords_of, dataset, numbered
 from ..priors import ImproperPriorError
 from .arrangement import Arrangement, simulate, values_of
 from .tree import correlation_matrices, linear_predictor, prior_draws
@@ -61,8 +61,8 @@ def prior_predictive(model, draws: int = 1000, seed: int = 1) -> xr.DataTree:
     return xr.DataTree.from_dict(
         {
             "prior": dataset(model, drawn),
-            "prior_predictive": xr.Dataset(
-                {"y": (("chain", "draw", "observation"), y[None])}, coords=rows
+            "prior_predictive": numbered(
+                xr.Dataset({"y": (("chain", "draw", "observation"), y[None])}, coords=rows)
             ),
             "observed_data": xr.Dataset({"y": ("observation", design.y)}, coords=rows),
         }

@@ -11,7 +11,7 @@ from importlib.metadata import version
 import numpy as np
 import xarray as xr
 
-from ..datatree import coords_of, dataset, dims_and_coords
+from ..datatree import coords_of, dataset, dims_and_coords, numbered
 from ..numerics.bind import bind_numba, bind_numpy
 from ..numerics.pieces import available_cores, in_threads
 from ..priors.correlations import pairs
@@ -70,7 +70,7 @@ def posterior_tree(model, draws: dict[str, np.ndarray], stats: xr.Dataset, rng) 
         groups["log_likelihood"].attrs["given"] = f"earlier rows of the same {model.residual.by}"
     if model.priors.proper:
         groups["prior"] = dataset(model, prior_draws(model, rng))
-    return xr.DataTree.from_dict(groups)
+    return xr.DataTree.from_dict({name: numbered(group) for name, group in groups.items()})
 
 
 def sign(tree: xr.DataTree, method, packages: Sequence[str]) -> None:
@@ -87,7 +87,8 @@ def thinning(draws: int, points: int) -> int:
 def pointwise(dim: str, labels, values: np.ndarray, size: int, thin: int) -> xr.Dataset:
     """Label numbers ``(chains, kept draws, points)`` of every ``thin``-th of ``size`` draws."""
     coords = {dim: labels} | ({"draw": np.arange(size)[::thin]} if thin > 1 else {})
-    return xr.Dataset({"y": (("chain", "draw", dim), values)}, coords, {"thinning": thin})
+    found = xr.Dataset({"y": (("chain", "draw", dim), values)}, coords, {"thinning": thin})
+    return numbered(found)
 
 
 def linear_predictor(design, beta, effects) -> np.ndarray:

@@ -387,7 +387,14 @@ def _build_columns(rhs: str, values: pd.DataFrame) -> tuple[np.ndarray, _Columns
         columns = _Columns(("Intercept",) * int(rhs), None)
         return columns.matrix(values), columns
     matrix, spec = _materialise(rhs, values)
-    return matrix, _Columns(tuple(spec.column_names), spec)
+    names = tuple(spec.column_names)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"Two columns of the model are called '{twice[0]}', by which their coefficients are "
+            "told apart: rename the column of the data."
+        )
+    return matrix, _Columns(names, spec)
 
 
 _CONTEXT = {**ELEMENTWISE, "C": _code}
@@ -477,6 +484,12 @@ def _build_group(
 def _raise_unseen(frame: pd.DataFrame, grouping: Grouping, unseen: np.ndarray) -> None:
     rows = frame.loc[unseen, list(grouping.columns)].drop_duplicates().astype(str)
     labels = [":".join(row) for row in rows.to_numpy()]
+    alike = [label for label in labels if label in set(map(str, grouping.labels))]
+    if alike:
+        raise DataError(
+            f"The level {alike[0]} of '{grouping.name}' is of another type in these rows than in "
+            "the data of the model, such as a number where they have text: convert the column."
+        )
     raise DataError(
         f"The level{'s' if len(labels) > 1 else ''} {', '.join(labels[:5])}"
         f"{', …' * (len(labels) > 5)} of '{grouping.name}' {'were' if len(labels) > 1 else 'was'} "

@@ -138,9 +138,13 @@ def as_numbers(values: pd.Series, frame: pd.DataFrame) -> np.ndarray:
             f"The column '{name}' holds {_describe(values)} where numbers are needed: "
             "convert it, or use it as a term of its own."
         )
+    if types.is_datetime64_any_dtype(values.dtype) or types.is_timedelta64_dtype(values.dtype):
+        start = f" - frame['{name}'].min()" if types.is_datetime64_any_dtype(values.dtype) else ""
+        raise DataError(
+            f"The column '{name}' holds {_describe(values)} where numbers are needed: write "
+            f"them in a unit, such as days, (frame['{name}']{start}).dt.days."
+        )
     try:
-        if types.is_datetime64_any_dtype(values.dtype) or types.is_timedelta64_dtype(values.dtype):
-            raise TypeError
         if types.is_complex_dtype(values.dtype):
             raise TypeError
         numbers = values.to_numpy(dtype=np.float64)

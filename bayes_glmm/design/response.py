@@ -66,8 +66,9 @@ def _two_levels(column: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
     if len(levels) != 2:
         listed = ", ".join(map(str, levels[:10]))
         raise DataError(
-            f"The response '{column.name}' has levels ({listed}), {len(levels)} of them: "
-            "recode it to two, of which the first counts as 0, or to numbers."
+            f"The response '{column.name}' has levels ({listed}), {len(levels)} of them, where a "
+            "response is numbers, or has two levels, of which the first counts as 0: convert "
+            "numbers that are text by pandas.to_numeric, or recode the levels."
         )
     y = (column == levels[1]).to_numpy(dtype=np.float64)
     return y, tuple(str(level) for level in levels)

@@ -23,7 +23,7 @@ class Gaussian(Family):
     dispersion_name: ClassVar = "residual standard deviation"
     support: ClassVar = Interval(-inf, inf)
     pymc: ClassVar = ("Normal", {"mu": "mean", "sigma": "dispersion"})
-    latex: ClassVar = r"\mathrm{N}(\mu_i, \phi^2)"
+    latex: ClassVar = r"\mathrm{N}(\mu_i, \sigma^2)"
 
     @staticmethod
     def log_density(y, trials, dispersion, mean):

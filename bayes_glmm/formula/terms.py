@@ -112,8 +112,8 @@ class Algebra:
         where = join(self.tokens[max(0, self.at - 2) : self.at + 3])
         if self._peek() == ".":
             return FormulaError(
-                f"The dot near '{where}' is not read: list the columns, and rename columns "
-                "that have a dot in their name."
+                f"The dot near '{where}' is not read: list the columns for which '.' stands, and "
+                "rename columns that have a dot in their name."
             )
         return FormulaError(
             f"The formula cannot be read near '{where}': write columns and functions joined "

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from ..fit import Fit
+from ..fit import Fit, check_fit
 from ..progress import Progress
 from .chi_bar import likelihood_ratio
 from .gee.hypotheses import compare_nested
@@ -225,8 +225,7 @@ def check(fits: tuple[Fit, ...]) -> None:
     """Refuse fits whose likelihoods are not of one kind, or of different data."""
     at_least_two(fits)
     for fit in fits:
-        if not isinstance(fit, Fit):
-            raise ValueError(f"anova() got a {type(fit).__name__}: give fits, as model.fit('ml').")
+        check_fit(fit, "anova")
         if fit.method.name not in ("ml", "glm", "reml"):
             raise ValueError(
                 f"anova() got a fit by {fit.label}, which has no likelihood that can be compared: "

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ..fit import Fit
+from ..fit import Fit, check_level
 from ..messages import Message, message
 from ..progress import Progress
 from .likelihood import Likelihood, Maximum
@@ -132,8 +132,7 @@ class Bootstrap:
         DataFrame
             ``term, conf_low, conf_high``; ``attrs["messages"]`` holds ``messages_at(level)``.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"confint(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
+        check_level("confint", level)
         if kind not in ("percentile", "basic"):
             raise ValueError(f"confint(kind={kind!r}) is not known: use 'percentile' or 'basic'.")
         low, high = (self.good.quantile(q) for q in ((1 - level) / 2, (1 + level) / 2))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from ..fit import Fit, Variance, datatree_name
+from ..fit import Fit, Variance, check_fit, check_level, datatree_name
 from ..methods import NotServedError
 from ..numerics.covariance import Covariance
 from ..progress import Progress
@@ -65,6 +65,9 @@ class BoundaryTest:
         """Say the test in words."""
         several = "are the standard deviations" if "," in self.term else "is the standard deviation"
         what = f"{several} of {self.term} by {self.group}"
+        if ", " in self.group:
+            groups = self.group.replace(", ", " and ")
+            what = f"are the standard deviations of all effects of {groups}"
         if self.group == "residual":
             what = f"is the {self.term} of the residual correlation"
         boot = "" if self.p_boot is None else f"\nparametric bootstrap: p = {self.p_boot:.4g}"
@@ -117,6 +120,7 @@ def boundary_test(
     NotServedError
         If the fit has no likelihood with random effects.
     """
+    check_fit(fit, "boundary_test")
     if fit.method.name == "glm":
         raise NotServedError(
             f"{fit.label} has no random effects to test: use a fit by ML() instead."
@@ -307,8 +311,7 @@ def profile_confint(fit: Fit, level: float = 0.95) -> pd.DataFrame:
         not fall by ``chi2(1)`` on the way to zero. By REML the variance parameters alone, since
         the restricted likelihood has no coefficients.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"confint(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
+    check_level("confint", level)
     rows = []
     for name in with_profiles(fit):
         p = Profile(fit, name)

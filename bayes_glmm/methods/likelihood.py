@@ -50,6 +50,11 @@ class OLS(Method):
 
     def __post_init__(self) -> None:
         check_choice("OLS", "cov", self.cov, ("naive", "cluster"))
+        if self.cluster is not None and self.cov == "naive":
+            raise ValueError(
+                f"OLS(cluster={self.cluster!r}) names clusters for cov='cluster', and cov is "
+                "'naive': give both, or leave the cluster out; fit.se('naive') has the other."
+            )
 
     @property
     def label(self) -> str:

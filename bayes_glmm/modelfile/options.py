@@ -105,7 +105,7 @@ def _kinds() -> str:
 
 def _checked_options(name: str, owner: Any, options: Iterable[str]) -> list[str]:
     """Return the options that a dataclass has; refuse others."""
-    allowed = [field.name for field in fields(owner)]
+    allowed = [field.name for field in fields(owner) if field.init]
     for key in options:
         if key not in allowed:
             what = choose(key, allowed) if allowed else "it has none."

@@ -168,7 +168,9 @@ class ModelFile(BaseModel):
             known = {g: s.model_dump(exclude_defaults=True) for g, s in self.covariance.items()}
             lines += ["", "[covariance]", *pairs(known)]
         if self.residual is not None:
-            options = {f.name: getattr(self.residual, f.name) for f in fields(self.residual)}
+            options = {
+                f.name: getattr(self.residual, f.name) for f in fields(self.residual) if f.init
+            }
             lines += ["", "[residual]", *pairs({"kind": self.residual.name, **options})]
         lines += priors_toml(self.priors)
         for method in self.methods:

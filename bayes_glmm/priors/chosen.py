@@ -80,8 +80,24 @@ class Priors:
         for name, prior in named.items():
             if prior is not None and not isinstance(prior, Prior):
                 raise ValueError(
-                    f"Priors({name}={prior!r}) is not a prior: write one such as Normal(0, 1)."
+                    f"Priors({name}={prior!r}) is not a prior: write one such as {_example(name)}."
                 )
+
+
+def _example(slot: str) -> str:
+    """Give a prior that serves a slot, as a user writes it."""
+    starts = {
+        "sd": "HalfNormal(1)",
+        "dispersion": "HalfNormal(1)",
+        "corr": "LKJ(2)",
+        "covariance": "InverseWishart()",
+        "joint": "R2D2M2()",
+        "residual['nugget']": "Beta(1, 3)",
+        "residual['rho']": "Uniform(0, 1)",
+        "residual": "LogNormal(1, 0.5)",
+    }
+    fits = (prior for start, prior in starts.items() if slot.startswith(start))
+    return next(fits, "Normal(0, 1)")
 
 
 def check_slots(chosen: Priors, design, family) -> None:

@@ -6,7 +6,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..fit import Fit
+from ..fit import Fit, check_fit
 from ..methods import NotServedError
 from ..semivariance import variogram
 from .figures import variogram as figures
@@ -20,6 +20,7 @@ def plot_variogram(
 
     Parameters and errors are those of ``variogram``.
     """
+    check_fit(fit, "plot_variogram")
     return styled(figures.variogram_figure)(variogram(fit, time, by, bins))
 
 
@@ -35,6 +36,7 @@ def plot_residuals(fit: Fit) -> Figure:
     NotServedError
         For other families and links.
     """
+    check_fit(fit, "plot_residuals")
     return styled(figures.residuals_figure)(*standardised(fit))
 
 

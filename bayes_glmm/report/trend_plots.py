@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..fit import Fit
+from ..fit import Fit, check_fit
 from ..trends import trend, values_of
 from .bins import binned, means_at
 from .figures import trend as figures
@@ -52,6 +52,7 @@ def plot_trend(
     ValueError, NotServedError
         As ``trend``.
     """
+    check_fit(fit, "plot_trend")
     found = curves_of(fit, column, by, at, effects, level, data)
     label = axis_label(fit.model) + ", typical group" * _apart(fit, effects)
     return styled(figures.trend_figure)(found, column, label, stretched(fit.model))

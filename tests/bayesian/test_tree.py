@@ -1,5 +1,6 @@
 """Log-likelihood, log prior, predictive and prior draws of a DataTree, against dense formulas."""
 
+import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
@@ -213,3 +214,14 @@ def test_replicates_are_the_same_in_any_number_of_threads(model, monkeypatch):
         found.append(predictive(model, design, draws, np.random.default_rng(1)))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_chains_and_draws_are_numbered_in_every_group(model, monkeypatch):
+    """ArviZ's trace plots tell chains apart by their numbers, and fail without."""
+    monkeypatch.setattr(tree_module, "HELD", CHAINS * DRAWS * N // 2)  # every second draw by row
+    tree = tree_of(model, some_draws(model))
+    for name, group in tree.children.items():
+        for dim in {"chain", "draw"} & set(group.dims):
+            assert dim in group.coords, f"{dim} of {name}"
+    assert tree["log_likelihood"]["draw"].values.tolist() == list(range(0, DRAWS, 2))
+    az.plot_trace(tree, var_names=["beta"], backend="none")

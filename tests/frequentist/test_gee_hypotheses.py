@@ -202,6 +202,21 @@ def test_few_clusters_refer_to_f():
     assert plain["statistic"] > single["statistic"]
 
 
+def test_a_term_stands_for_all_its_columns():
+    fit = bg.GLMM(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        bg.load_dataset("cbpp"),
+        family="binomial",
+    ).fit("gee")
+    columns = [term for term in fit.terms if term.startswith("period")]
+    assert len(columns) == 3
+    pd.testing.assert_series_equal(bg.wald_test(fit, "period"), bg.wald_test(fit, columns))
+    with pytest.raises(ValueError, match="'perod', which is no coefficient and no term"):
+        bg.wald_test(fit, "perod")
+    with pytest.raises(ValueError, match="one number, or one for each of 3 rows"):
+        bg.wald_test(fit, "period", [1, 2])
+
+
 def test_wald_test_serves_other_methods():
     fit = model_of("epil", "y ~ v4 + log_base4").fit("glm")
     found = bg.wald_test(fit, "v4")

@@ -43,6 +43,11 @@ def test_errors_are_those_of_lm_and_the_sandwich_by_hand(entry, reference):
     assert fit.interval_kind == "Wald, cluster, t with 78 df"
 
 
+def test_a_cluster_is_refused_where_it_would_not_be_used():
+    with pytest.raises(ValueError, match=r"OLS\(cluster='cow'\) names clusters for cov='cluster'"):
+        bg.OLS(cluster="cow")
+
+
 def test_errors_are_those_of_statsmodels():
     data = bg.load_dataset("sleepstudy")
     fit = bg.GLMM("reaction ~ days", data, family="gaussian").fit(

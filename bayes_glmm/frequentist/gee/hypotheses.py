@@ -1,12 +1,11 @@
-r"""Wald and generalised score tests of linear hypotheses about population-averaged coefficients.
+r"""Generalised score tests of linear hypotheses about coefficients of estimating equations.
 
 For :math:`H_0: L\beta = c` with :math:`q` rows,
 
-.. math:: T_W = (L\hat\beta - c)'(L \hat V L')^{-1}(L\hat\beta - c), \qquad
-   T_S = U' B^{-1} L' (L B^{-1} M B^{-1} L')^{-1} L B^{-1} U,
+.. math:: T = U' B^{-1} L' (L B^{-1} M B^{-1} L')^{-1} L B^{-1} U
 
-the second at the estimate under :math:`H_0` with :math:`U = \sum_i s_i`, :math:`M = \sum_i s_i
-s_i'` and the working correlation estimated there (Rotnitzky & Jewell 1990; Boos 1992). Both are
+at the estimate under :math:`H_0` with :math:`U = \sum_i s_i`, :math:`M = \sum_i s_i
+s_i'` and the working correlation estimated there (Rotnitzky & Jewell 1990; Boos 1992). It is
 :math:`\chi^2_q` for many clusters; with few, :math:`T/q` is referred to :math:`F_{q, K-p}`.
 """
 
@@ -16,12 +15,10 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2, f
 
-from ...fit import Fit
+from ...fit import Fit, check_fit
 from ...methods import NotServedError
-from ..kenward_roger import KIND, has_small_sample, scaled_f
-from ..lmm_errors import denominator_df
+from ..hypotheses import contrast, tested, wald_test
 from .covariance import covariance
 from .pose import pose
 from .problem import Equations, Problem
@@ -30,46 +27,6 @@ from .solve import solve, solve_or_nan
 COLUMNS = ["label", "npar", "statistic", "reference", "p_value", "df"]
 SCORE = ["score_statistic", "score_p_value"]
 TINY = 1e-8  # a column outside the span of others, relative to its length
-
-
-def wald_test(fit: Fit, hypothesis, value=0.0, *, cov: str = "default") -> pd.Series:
-    r"""Test linear hypotheses about coefficients by Wald's statistic.
-
-    The reference is the chi-square of the rows' number ``q``, or ``q F(q, df)`` where intervals
-    have t limits. For REML ``df`` is Fai & Cornelius's (1996), as in lmerTest, or Kenward &
-    Roger's, whose scale multiplies the statistic, as in pbkrtest.
-
-    Parameters
-    ----------
-    fit
-        Any fit with a covariance of its coefficients.
-    hypothesis
-        Names of coefficients (all zero), or a matrix ``L`` with a column for each coefficient.
-    value
-        ``c`` in ``L beta = c``.
-    cov
-        Kind of covariance; see ``Fit.vcov``.
-
-    Returns
-    -------
-    Series
-        ``statistic, df, reference, p_value``, and by Kenward & Roger ``scale``.
-
-    Raises
-    ------
-    ValueError
-        If a name is no coefficient, ``L`` has the wrong shape or dependent rows.
-    """
-    L = contrast(fit, hypothesis)
-    apart = L @ fit.beta - value
-    V = L @ fit.vcov(cov).to_numpy() @ L.T
-    statistic = float(apart @ solve_or_nan(V, apart))
-    if has_small_sample(fit) and cov in ("default", KIND):
-        scale, df = scaled_f(fit, L)
-        found = tested(scale * statistic, len(L), df)
-        return pd.concat([found, pd.Series({"scale": scale})]).rename(found.name)
-    df = denominator_df(fit, L) if isinstance(fit.df, np.ndarray) else fit.df
-    return tested(statistic, len(L), df)
 
 
 def score_test(fit: Fit, hypothesis, value=0.0) -> pd.Series:
@@ -93,6 +50,7 @@ def score_test(fit: Fit, hypothesis, value=0.0) -> pd.Series:
     ValueError
         If the fit is not by GEE, or the hypothesis is not one.
     """
+    check_fit(fit, "score_test")
     if fit.method.name != "gee":
         raise ValueError(
             f"score_test() got a fit by {fit.label}: it tests estimating equations, GEE(); use "
@@ -129,45 +87,6 @@ def score_statistic(equations: Equations, L: np.ndarray) -> float:
     along = L @ solve_or_nan(equations.information, total)
     spread = L @ covariance(equations, 1.0, "robust") @ L.T
     return float(along @ solve_or_nan(spread, along))
-
-
-def contrast(fit: Fit, hypothesis) -> np.ndarray:
-    """Write a hypothesis as a matrix ``L``, shape ``(q, p)``."""
-    terms = list(fit.terms)
-    names = [hypothesis] if isinstance(hypothesis, str) else hypothesis
-    if all(isinstance(name, str) for name in names):
-        strange = [name for name in names if name not in terms]
-        if strange or not len(names):
-            raise ValueError(
-                f"The hypothesis names {strange[0] if strange else 'nothing'!r}, and the "
-                f"coefficients are {', '.join(terms)}."
-            )
-        L = np.eye(len(terms))[[terms.index(name) for name in names]]
-    else:
-        L = np.atleast_2d(np.asarray(hypothesis, float))
-    if L.shape[1] != len(terms) or np.linalg.matrix_rank(L) < len(L):
-        raise ValueError(
-            f"The hypothesis is a matrix of shape {L.shape} and rank {np.linalg.matrix_rank(L)}: "
-            f"it needs {len(terms)} columns, one for each coefficient, and independent rows."
-        )
-    return L
-
-
-def tested(statistic: float, q: int, df: float | None) -> pd.Series:
-    """Statistic with its reference: chi-square, or F where the fit refers to t."""
-    reference, p_value = reference_of(statistic, q, df)
-    return pd.Series(
-        {"statistic": statistic, "df": q, "reference": reference, "p_value": p_value}, name="test"
-    )
-
-
-def reference_of(statistic: float, q: int, df: float | None) -> tuple[str, float]:
-    """Name the reference distribution of a statistic and give the upper tail."""
-    if df is None:
-        return f"chi2({q})", float(chi2.sf(statistic, q))
-    if not df > 0:
-        return "none: no degrees of freedom", float("nan")
-    return f"{q} F({q}, {df:g})", float(f.sf(statistic / q, q, df))
 
 
 def compare_nested(fits: tuple[Fit, ...], labels) -> pd.DataFrame:

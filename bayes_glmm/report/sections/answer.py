@@ -1,5 +1,8 @@
 """The answer in short: sentences derived from the fits, never written by hand."""
 
+import re
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
@@ -22,9 +25,10 @@ from ..numbers import (
 )
 from ..scales import scale_of
 from .predictive import misfits
-from .residuals import correlation_in_words
+from .residuals import correlation_in_words, naive_errors
 
 MOST = 8  # coefficients written out
+MANY = 5  # columns of one term: a factor of many levels, a spline
 SAMPLER = ("divergences", "rhat-high", "ess-low")  # codes of messages on sampling
 
 
@@ -35,6 +39,7 @@ def answer(material: Material) -> list[Block]:
     label, fit = material.reference
     items: list[Text] = [
         *_effects(material, fit),
+        *_claims(material, label, fit),
         *_spreads(material, label, fit),
         *_residual(material, fit),
         *_heritabilities(material, fit),
@@ -56,11 +61,41 @@ def answer(material: Material) -> list[Block]:
 def _effects(material: Material, fit: Fit) -> list[Text]:
     """One sentence per coefficient: size, interval, and which methods' intervals leave zero."""
     table = tidy_fixed(fit)
-    terms = [t for t in table.index if t != "Intercept"]
+    terms, many = _told_apart(table)
     found: list[Text] = [_effect(material, table, term) for term in terms[:MOST]]
+    found += [(Code(name), f": its {n} coefficients are in the tables below.") for name, n in many]
     if len(terms) > MOST:
         found.append(f"{len(terms) - MOST} more coefficients are in the tables below.")
     return found
+
+
+def _told_apart(table: pd.DataFrame) -> tuple[list[str], list[tuple[str, int]]]:
+    """Coefficients that say something each, and terms with many columns with their number."""
+    names = {t: re.sub(r"\[[^\]]*\]", "", t) for t in table.index if t != "Intercept"}
+    sizes = Counter(names.values())
+    many = [(name, n) for name, n in sizes.items() if n >= MANY]
+    return [term for term, name in names.items() if sizes[name] < MANY], many
+
+
+def _claims(material: Material, label: str, fit: Fit) -> list[Text]:
+    """Say what least squares on rows taken as independent makes of the standard errors."""
+    found = naive_errors(material, fit)
+    if found is None:
+        return []
+    ratio = found.known / found.claimed
+    ratio = ratio[_told_apart(tidy_fixed(fit))[0]]
+    words = [f"{term} {significant(1 / x)}" for term, x in ratio.head(MOST).items()]
+    return (
+        [
+            (
+                Strong("Rows taken as independent"),
+                f" ({found.label}): standard errors as multiples of those of {label}: "
+                f"{', '.join(words)}.",
+            )
+        ]
+        if words
+        else []
+    )
 
 
 def _effect(material: Material, table: pd.DataFrame, term: str) -> Text:
@@ -198,7 +233,7 @@ def _averages(material: Material) -> list[Text]:
         return []
     label, fit = next(iter(gee.items()))
     table = tidy_fixed(fit)
-    terms = [t for t in table.index if t != "Intercept"][:MOST]
+    terms = _told_apart(table)[0][:MOST]
     if not terms:
         return []
     words = [f"{term} {_size(material, table, term)}" for term in terms]

@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from ...fit import Fit
+from ...fit import SCALE_OF, Fit
 from ..document import Block, Heading, Paragraph, Picture, Subtitle, Table, Text
 from ..figures.forest import Mark, Panel, forest
 from ..material import AVERAGED, CONDITIONAL, Material, attempt
@@ -146,12 +146,17 @@ def _estimate(material: Material, row, decimals: int, draws: bool) -> tuple[Text
     )
 
 
+WORKING = {"log": "log scale", "logit": "logit scale", "atanh": "Fisher's z"}
+
+
 def _kind(fit: Fit, row) -> str:
     """Name the kind of an interval, with the degrees of freedom where it is one of t."""
     if fit.draws is not None:
         return "equal-tailed"
     if row.effect != "fixed":
-        return "Wald, log scale"
+        known = fit.variance.components if fit.variance else ()
+        (component,) = (c for c in known if (c.group, str(c)) == (row.group, row.term))
+        return f"Wald, {WORKING[SCALE_OF[component.kind]]}"
     if fit.df is None:
         return "Wald"
     df = float(row.df if np.ndim(fit.df) else fit.df)

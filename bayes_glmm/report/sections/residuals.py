@@ -1,8 +1,10 @@
 """Residuals of a linear model: correlation in time, variogram, what independence would claim."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from ...fit import Component, Fit
 from ...semivariance import variogram
@@ -162,14 +164,11 @@ def _upper(fit: Fit, component: Component) -> float:
 
 def _claims(material: Material, label: str, fit: Fit) -> list[Block]:
     """Compare the standard errors of naive least squares with those of a mixed model."""
-    averaged = material.averaged.items()
-    naive = [k for k, f in averaged if f.method.name == "ols" and f.method.cov == "naive"]
-    if not naive:
+    found = naive_errors(material, fit)
+    if found is None:
         return []
-    known, claimed = (tidy_fixed(f).std_error for f in (fit, material.averaged[naive[0]]))
-    ratio = (known / claimed).drop("Intercept", errors="ignore")
-    if ratio.empty:
-        return []
+    known, claimed = found.known, found.claimed
+    ratio = known / claimed
     term = str(ratio.idxmax())
     words = [
         " takes all rows as independent: its standard error of ",
@@ -186,7 +185,26 @@ def _claims(material: Material, label: str, fit: Fit) -> list[Block]:
             ", which is compared within levels, it errs the other way: "
             f"{significant(claimed[least])} instead of {significant(known[least])}.",
         ]
-    return [Paragraph((material.key(naive[0]), *words))]
+    return [Paragraph((material.key(found.label), *words))]
+
+
+class NaiveErrors(NamedTuple):
+    """Standard errors of all coefficients but the intercept, on the response's scale."""
+
+    label: str  # of the fit by least squares
+    known: pd.Series  # of the mixed model
+    claimed: pd.Series  # of least squares on rows taken as independent
+
+
+def naive_errors(material: Material, fit: Fit) -> NaiveErrors | None:
+    """Give both, where the report has a fit by naive least squares."""
+    averaged = material.averaged.items()
+    naive = [k for k, f in averaged if f.method.name == "ols" and f.method.cov == "naive"]
+    if not naive:
+        return None
+    errors = (tidy_fixed(f).std_error for f in (fit, material.averaged[naive[0]]))
+    known, claimed = (e.drop("Intercept", errors="ignore") for e in errors)
+    return None if known.empty else NaiveErrors(naive[0], known, claimed)
 
 
 # --- figures ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
 from ...datatree import draws_of
-from ...estimands import heritability, icc, median_factor, median_ratio
+from ...estimands import SHARE, heritability, icc, median_factor, median_ratio
 from ...fit import Component, Fit, datatree_name
 from ..document import Block, Code, Heading, Paragraph, Picture, Subtitle, Table, Text
 from ..figures.canvas import INK
@@ -240,13 +240,21 @@ def _share_caption(material: Material, table, named: bool) -> str:
             "of the latent variables whose sign is the response (the link fixes their residual "
             "variance)"
         )
-    elif on == "response":
+    elif on in ("response", SHARE):
         what = "of the responses"
     else:
         what = f"of the responses at mean {on.removeprefix('response at mean ')}"
+    shared = (
+        "Intraclass correlation: the share of a row's variance that all rows of the level have in "
+        "common; the residual correlation of rows near in time comes on top of it."
+    )
     text = (
-        f"Intraclass correlation: that {what} of two rows that share the level and differ in "
-        "nothing that the model knows."
+        shared
+        if on == SHARE
+        else (
+            f"Intraclass correlation: that {what} of two rows that share the level and differ in "
+            "nothing that the model knows."
+        )
     )
     if len(material.model.design.groups) > 1:
         text += " Rows of a nested level share the levels around it too."
