@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -55,7 +54,7 @@ def check_fit(fit, function: str) -> None:
 
 def check_level(function: str, level) -> None:
     """Refuse a coverage that is no number between 0 and 1."""
-    if not (isinstance(level, Real) and 0 < level < 1):
+    if not (isinstance(level, int | float) and 0 < level < 1):
         raise ValueError(f"{function}(level={level!r}) must lie between 0 and 1, e.g. 0.95.")
 
 

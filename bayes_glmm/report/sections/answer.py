@@ -82,9 +82,9 @@ def _claims(material: Material, label: str, fit: Fit) -> list[Text]:
     found = naive_errors(material, fit)
     if found is None:
         return []
-    ratio = found.known / found.claimed
-    ratio = ratio[_told_apart(tidy_fixed(fit))[0]]
-    words = [f"{term} {significant(1 / x)}" for term, x in ratio.head(MOST).items()]
+    ratios = found.ratios
+    terms = _told_apart(tidy_fixed(fit))[0][:MOST]
+    words = [f"{term} {significant(1 / ratios[term])}" for term in terms]
     return (
         [
             (

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from ...fit import Component, Fit
 from ...semivariance import variogram
@@ -167,9 +166,8 @@ def _claims(material: Material, label: str, fit: Fit) -> list[Block]:
     found = naive_errors(material, fit)
     if found is None:
         return []
-    known, claimed = found.known, found.claimed
-    ratio = known / claimed
-    term = str(ratio.idxmax())
+    known, claimed, ratio = found.known, found.claimed, found.ratios
+    term = max(ratio, key=ratio.__getitem__)
     words = [
         " takes all rows as independent: its standard error of ",
         Code(term),
@@ -177,7 +175,7 @@ def _claims(material: Material, label: str, fit: Fit) -> list[Block]:
         material.key(label),
         f" {significant(known[term])}, {significant(ratio[term])} times as large.",
     ]
-    least = str(ratio.idxmin())
+    least = min(ratio, key=ratio.__getitem__)
     if ratio[least] < 1 / WORTH_SAYING:
         words += [
             " For ",
@@ -192,19 +190,24 @@ class NaiveErrors(NamedTuple):
     """Standard errors of all coefficients but the intercept, on the response's scale."""
 
     label: str  # of the fit by least squares
-    known: pd.Series  # of the mixed model
-    claimed: pd.Series  # of least squares on rows taken as independent
+    known: dict[str, float]  # of the mixed model
+    claimed: dict[str, float]  # of least squares on rows taken as independent
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """How many times as large the known ones are."""
+        return {term: known / self.claimed[term] for term, known in self.known.items()}
 
 
 def naive_errors(material: Material, fit: Fit) -> NaiveErrors | None:
     """Give both, where the report has a fit by naive least squares."""
-    averaged = material.averaged.items()
-    naive = [k for k, f in averaged if f.method.name == "ols" and f.method.cov == "naive"]
+    averaged = material.averaged
+    naive = [k for k, f in averaged.items() if f.method.name == "ols" and f.method.cov == "naive"]
     if not naive:
         return None
-    errors = (tidy_fixed(f).std_error for f in (fit, material.averaged[naive[0]]))
-    known, claimed = (e.drop("Intercept", errors="ignore") for e in errors)
-    return None if known.empty else NaiveErrors(naive[0], known, claimed)
+    tables = (tidy_fixed(f).drop("Intercept", errors="ignore") for f in (fit, averaged[naive[0]]))
+    known, claimed = ({str(r.Index): float(r.std_error) for r in t.itertuples()} for t in tables)
+    return NaiveErrors(naive[0], known, claimed) if known else None
 
 
 # --- figures ---------------------------------------------------------------------------------
