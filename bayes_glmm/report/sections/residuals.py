@@ -206,7 +206,9 @@ def naive_errors(material: Material, fit: Fit) -> NaiveErrors | None:
     if not naive:
         return None
     tables = (tidy_fixed(f).drop("Intercept", errors="ignore") for f in (fit, averaged[naive[0]]))
-    known, claimed = ({str(r.Index): float(r.std_error) for r in t.itertuples()} for t in tables)
+    known, claimed = (
+        {str(t): float(table.loc[t, "std_error"]) for t in table.index} for table in tables
+    )
     return NaiveErrors(naive[0], known, claimed) if known else None
 
 
