@@ -93,8 +93,9 @@ def asymptotic_datatree(fit, seed: int = 1) -> xr.DataTree:
     """Draw from the asymptotic normal distribution of a fit without draws.
 
     Coefficients, log SDs, atanh correlations and the log dispersion are jointly normal with
-    ``fit.joint_cov``; a parameter on the boundary stays at its estimate. Group effects are
-    normal around their modes, given the parameters. 4 chains of 1,000 independent draws.
+    ``fit.joint_cov``; a variance parameter on the boundary stays at its estimate, and a
+    coefficient without a standard error is NaN. Group effects are normal around their modes,
+    given the parameters. 4 chains of 1,000 independent draws.
     """
     rng = np.random.default_rng(fit.method.stream(seed))
     beta = "beta" if fit.estimand == "conditional" else "beta_pa"
@@ -122,6 +123,7 @@ def _parameters(fit, rng, beta: str) -> dict[str, np.ndarray]:
     noise[..., free] = rng.multivariate_normal(
         np.zeros(len(free)), covariance[np.ix_(free, free)], (CHAINS, DRAWS)
     )
+    noise[..., np.flatnonzero(~moves[:p])] = np.nan
     moved = np.array(centre, float) + noise[..., p:]
     natural = np.empty_like(moved)
     for i, c in enumerate(components):

@@ -162,7 +162,7 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "There are {clusters} clusters and {p} coefficients.",
         "A robust covariance has no more rank than there are clusters: none of these "
         "coefficients has a standard error to be trusted, and clusters less coefficients leave t "
-        "no degrees of freedom, so that its limits and p-values do not exist.",
+        "no degrees of freedom: there are no t limits and p-values.",
         "Use fewer coefficients, a finer cluster if it is independent, or a mixed model.",
     ),
     "order-of-rows": (

@@ -79,6 +79,8 @@ def test_the_other_coefficients_are_those_of_the_rows_that_are_not_separated(met
     close = {"rtol": 2e-3, "atol": 2e-4}
     np.testing.assert_allclose(fit.beta[:2], part.beta, **close)
     np.testing.assert_allclose(fit.se().iloc[:2], part.se(), **close)
+    draws = next(iter(fit.to_datatree()["posterior"].data_vars.values()))
+    assert list(np.isnan(draws).all(("chain", "draw"))) == [False, False, True]
     if "ran_pars" in set(part.tidy().effect):
         np.testing.assert_allclose(fit.variance.estimate, part.variance.estimate, **close)
 
