@@ -55,6 +55,8 @@ class ResidualCorrelation:
     alike: ClassVar[Literal["lags", "times", "size"]]
     whole_times: ClassVar[bool] = False
     labelled_times: ClassVar[bool] = False
+    # whether a random intercept of the clusters beside it makes a correlation of the same form
+    holds_intercept: ClassVar[bool] = False
 
     time: str | None
     by: str
@@ -281,6 +283,7 @@ class CompoundSymmetry(ResidualCorrelation):
 
     name: ClassVar = "compound_symmetry"
     alike: ClassVar = "size"
+    holds_intercept: ClassVar = True
 
     time: None = field(default=None, init=False)
     by: str = ""
@@ -321,6 +324,7 @@ class Unstructured(ResidualCorrelation):
     name: ClassVar = "unstructured"
     alike: ClassVar = "times"
     labelled_times: ClassVar = True
+    holds_intercept: ClassVar = True
 
     def parameters(self, times: Sequence) -> tuple[ResidualParameter, ...]:
         """One for each pair of times, column by column of the lower triangle."""

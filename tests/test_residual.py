@@ -114,6 +114,15 @@ def test_times_must_suit_the_correlation():
         model(bg.residual.CompoundSymmetry(by="row"), frame().assign(row=np.arange(24)))
 
 
+def test_too_many_times_for_a_correlation_of_each_pair_are_refused():
+    data = pd.DataFrame({"y": np.arange(64.0), "t": np.arange(64) % 32, "g": np.arange(64) // 32})
+    residual = bg.residual.Unstructured("t", by="g")
+    with pytest.raises(DataError, match=r"got 32 distinct times.*496 correlations.*serves 30"):
+        bg.GLMM("y ~ 1", data, family="gaussian", residual=residual)
+    few = data.query("t < 30")
+    assert bg.GLMM("y ~ 1", few, family="gaussian", residual=residual).repeated is not None
+
+
 def test_what_is_no_correlation_is_refused():
     with pytest.raises(ValueError, match=r"give one of bg\.residual"):
         model("ar1")

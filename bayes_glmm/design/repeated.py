@@ -10,6 +10,8 @@ from .build import Design
 from .columns import DataError, as_numbers, column_of, is_factor, levels_of
 from .grouping import make_grouping
 
+MOST_TIMES = 30  # that a correlation for each pair serves
+
 
 @dataclass(frozen=True, eq=False)
 class RepeatedRows:
@@ -78,8 +80,8 @@ def put_rows(correlation: ResidualCorrelation, design: Design) -> RepeatedRows:
     Raises
     ------
     DataError
-        If times are text, not whole where they must be, repeated within a cluster, or if no
-        cluster has two rows.
+        If times are text, not whole where they must be, too many, repeated within a cluster, or
+        if no cluster has two rows.
     """
     frame, kind = design.frame, type(correlation).__name__
     grouping, cluster = make_grouping(frame, tuple(correlation.by.split(":")))
@@ -107,7 +109,14 @@ def _times(correlation, frame: pd.DataFrame, kind: str) -> tuple[np.ndarray, tup
         return np.zeros(len(frame)), ()
     column = column_of(frame, correlation.time)
     if correlation.labelled_times:
-        return _labelled(column, correlation, frame, kind)
+        time, labels = _labelled(column, correlation, frame, kind)
+        if (k := len(labels)) > MOST_TIMES:
+            raise DataError(
+                f"{kind}(time={correlation.time!r}) got {k:,} distinct times, whose pairs have "
+                f"{k * (k - 1) // 2:,} correlations, and serves {MOST_TIMES}: use Exponential(), "
+                "or a column of fewer times, such as the number of the visit."
+            )
+        return time, labels
     value = _numbers(column, correlation, frame, kind)
     if correlation.whole_times and (strange := np.flatnonzero(value != np.round(value))).size:
         raise DataError(

@@ -24,6 +24,7 @@ from .working_variance import joint_covariance
 # in the dense part: below, BLAS threads save little, and cost much where cores are shared
 FEW_COLUMNS = 2000
 LARGEST = 12_000  # effects beside the largest factor's: a dense matrix of about a gigabyte
+NAMED = 3  # parameters of a lower maximum that a message names
 EXACT = 1e-26  # residual sum of squares, relative to the response's, that is rounding alone
 
 
@@ -84,12 +85,28 @@ def check(model, method) -> None:
                 f"which cross those of the grouping factor {g.group!r}: with residual= every "
                 "factor must contain the correlated clusters; leave out one of the two."
             )
+        if repeated is not None and is_held(g, repeated):
+            raise NotServedError(
+                f"{method.label} cannot tell a random intercept of {g.group!r} from the "
+                f"correlations of {model.residual}, which hold it: leave one of the two out, or "
+                "use NUTS(), where the priors tell them apart."
+            )
         if g.n_levels == d.n and repeated is None and not has_relatives(g):
             raise ValueError(
                 f"The grouping factor {g.group!r} has one row in each of its {d.n} levels, so "
                 "that its variance cannot be told from the residual variance: drop the term, or "
                 "group the rows into fewer levels."
             )
+
+
+def is_held(group, repeated) -> bool:
+    """Whether the residual correlation holds the group's random intercept.
+
+    Levels and clusters are then the same; clusters are known to lie within levels.
+    """
+    same = len(np.unique(repeated.cluster)) == len(np.unique(group.index))
+    constant = bool(np.any(np.ptp(group.Z, axis=0) == 0.0))
+    return repeated.correlation.holds_intercept and same and constant and not has_relatives(group)
 
 
 def has_relatives(group) -> bool:
@@ -297,6 +314,8 @@ def notes(
             yield message("residual-correlation-at-limit", parameter=str(c), value=value)
     if maximum.others:
         value, alpha = min(maximum.others, key=lambda other: other[0])
-        where = ", ".join(f"{c} {a:.3g}" for c, a in zip(residual, alpha, strict=True))
+        said = [f"{c} {a:.3g}" for c, a in zip(residual, alpha, strict=True)]
+        more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
+        where = ", ".join(said[:NAMED]) + more
         fall = (value - maximum.criterion) / 2
         yield message("other-maximum", fall=fall, where=where)

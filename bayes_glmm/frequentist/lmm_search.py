@@ -186,14 +186,19 @@ class LinearSearch:
         starts = self.starts() if starts is None else starts
         free = np.ones(self.problem.size, bool)
         rough = ROUGH if len(starts) > 1 else TOLERANCE
-        ends = [self._descend(x, free, rough) for x in starts]
-        ends.sort(key=lambda end: end.criterion)
-        if len(ends) > 1:
-            ends[0] = self._descend(ends[0].x, free, hessian=ends[0].hessian)
-        best = self._settled(ends[0])
+        first, *rest = sorted((self._descend(x, free, rough) for x in starts), key=by_criterion)
+        if rest:
+            first = self._descend(first.x, free, hessian=first.hessian)
+        apart = [
+            self._descend(end.x, free, hessian=end.hessian)
+            for end in rest
+            if end.criterion > first.criterion + ANOTHER
+        ]
+        first, *rest = sorted([first, *apart], key=by_criterion)
+        best = self._settled(first)
         others = [
             (end.criterion, self.alpha(end.x))
-            for end in ends[1:]
+            for end in rest
             if end.converged and end.criterion > best.criterion + ANOTHER
         ]
         return replace(best, evaluations=self.evaluations, others=tuple(others))
@@ -275,6 +280,11 @@ class LinearSearch:
         for limit in self.limits:
             for k in np.flatnonzero(np.isfinite(limit) & (np.abs(x - limit) < NEAR_LIMIT)):
                 yield np.arange(len(x)) == k, limit[k]
+
+
+def by_criterion(maximum: LinearMaximum) -> float:
+    """Order maxima, the highest first."""
+    return maximum.criterion
 
 
 def structure_of(repeated: RepeatedRows | None) -> ResidualStructure | None:

@@ -37,7 +37,7 @@ def minimise(
     scale: np.ndarray,
     hessian: np.ndarray | None = None,
     tolerance: float = 1e-9,
-    limit: int = 100,
+    limit: int | None = None,
     one_sided: bool = False,
 ) -> Minimum:
     r"""Minimise a smooth function.
@@ -55,14 +55,14 @@ def minimise(
     tolerance
         Accepted decrement :math:`\sqrt{g'H^{-1}g}`: the last step in units of the curvature.
     limit
-        Most steps.
+        Most steps; None is 100, or ten per parameter, each of which BFGS has to learn.
     one_sided
         Whether the differences at the start may be, for half the evaluations.
     """
     value, gradient = objective(x)
     if hessian is None:
         hessian = difference_hessian(objective, x, scale, gradient if one_sided else None)
-    for _ in range(limit):
+    for _ in range(max(100, 10 * len(x)) if limit is None else limit):
         step = descent(hessian, gradient)
         slope = gradient @ step
         if -slope <= tolerance**2:

@@ -1,6 +1,7 @@
 """REML() and ML() of linear mixed models against lme4 and nlme, and against dense algebra."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import bayes_glmm as bg
+from bayes_glmm.frequentist.lmm import assemble, notes
+from bayes_glmm.frequentist.lmm_errors import variance_errors
 from bayes_glmm.frequentist.lmm_search import LinearSearch
 from bayes_glmm.methods import NotServedError
 from bayes_glmm.numerics.threads import one_blas_thread
@@ -314,10 +317,10 @@ def test_a_lower_maximum_and_a_limit_are_said():
 
 
 def test_a_ridge_is_called_what_it_is():
-    """Correlation that does not decay is a random intercept: the two cannot be told apart."""
-    rng = np.random.default_rng(8)
-    data = series(8).assign(y=lambda d: d["y"] + rng.normal(size=12)[d["g"]])
-    residual = bg.residual.CompoundSymmetry(by="g")
+    """Of two rows in each group no correlation can be told from a random intercept."""
+    rng = np.random.default_rng(2)
+    data = series(1).assign(y=lambda d: d["y"] + rng.normal(size=12)[d["g"]]).query("t < 2")
+    residual = bg.residual.AR1("t", by="g")
     fit = bg.GLMM("y ~ t + (1 | g)", data, family="gaussian", residual=residual).fit("reml")
     assert "information-not-positive-definite" in {m.code for m in fit.messages}
     plain = bg.GLMM("y ~ t + (1 | g)", data, family="gaussian").fit("reml")
@@ -333,6 +336,52 @@ def test_columns_of_any_scale_and_place_give_the_same_fit():
     assert far.loglik == pytest.approx(fit.loglik + np.log(1000), abs=1e-5)
     np.testing.assert_allclose(far.beta[1], 1000 * fit.beta[1], rtol=1e-6)
     assert far.variance.estimate == pytest.approx(fit.variance.estimate, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+@pytest.mark.parametrize(
+    "residual", [bg.residual.CompoundSymmetry(by="g"), bg.residual.Unstructured("t", by="g")]
+)
+def test_a_random_intercept_beside_correlations_that_hold_it_is_refused(residual, method):
+    data = series(1).assign(site=lambda d: d["g"] // 3, h=lambda d: 7 - d["g"])
+    for effects in ("(1 | g)", "(t | g)", "(1 | h)"):
+        m = bg.GLMM(f"y ~ t + {effects}", data, family="gaussian", residual=residual)
+        with pytest.raises(NotServedError, match=r"cannot tell a random intercept of '[gh]' from"):
+            m.fit(method)
+    # levels of several clusters, and effects that are no intercepts, can be told
+    for effects in ("(1 | site)", "(0 + t | g)"):
+        bg.GLMM(f"y ~ t + {effects}", data, family="gaussian", residual=residual).fit(method)
+
+
+@pytest.mark.parametrize(("method", "loglik"), [("reml", -821.8608), ("ml", -825.2768)])
+def test_many_correlations_are_found_as_by_gls(method, loglik):
+    """R 4.2.2, nlme 3.1: gls(Reaction ~ Days, correlation = corSymm(form = ~ 1 | Subject))."""
+    residual = bg.residual.Unstructured("days", by="subject")
+    fit = model("sleepstudy", "reaction ~ days", residual=residual).fit(method)
+    error, sigma, first = {
+        "reml": ([5.65743904, 0.90999792], 51.126138, [0.87459192, 0.74473082, 0.68858839]),
+        "ml": ([5.22791846, 0.89227817], 50.536957, [0.87195144, 0.74153453, 0.68243380]),
+    }[method]
+    assert fit.converged and fit.loglik == pytest.approx(loglik, abs=1e-4)
+    # gls ends where its criterion is level to 1e-7 of itself, 1e-2 standard errors; its errors by
+    # ML have the divisor n - p
+    divisor = 1.0 if method == "reml" else np.sqrt(178 / 180)
+    np.testing.assert_allclose(fit.se(), divisor * np.array(error), rtol=1e-3)
+    assert fit.dispersion == pytest.approx(sigma, rel=1e-3)
+    np.testing.assert_allclose(fit.variance.residual[:3], first, atol=1e-3)
+    assert not fit.messages  # both starts lead to one maximum
+
+
+def test_a_message_names_few_of_many_parameters():
+    residual = bg.residual.Unstructured("t", by="g")
+    m = bg.GLMM("y ~ t", series(1), family="gaussian", residual=residual)
+    search = LinearSearch.of(m, True)
+    maximum = replace(search.maximise(), others=((1e3, np.linspace(0.1, 0.2, 15)),))
+    sigma2 = maximum.state.variance(True)
+    errors = variance_errors(search, maximum, sigma2)
+    variance = assemble(m, search, maximum, errors, sigma2, None)["variance"]
+    (said,) = [n for n in notes(m, maximum, errors, variance, None) if n.code == "other-maximum"]
+    assert said.happened.endswith("residual corr(0~3) 0.114 and 12 more.")
 
 
 RESIDUALS = {"independent": None, "exponential": bg.residual.Exponential("time", by="cow")}
