@@ -15,11 +15,11 @@ derivatives ``V_ij`` bend that bias: :math:`\Phi_M / 2` is the term in ``R_ij`` 
 :math:`a / 2` takes off the bias that REML estimates have where V is not linear in its parameters
 (Cox & Snell 1968; Kenward & Roger 2009, *Computational Statistics & Data Analysis* 53,
 2583-2595). Only what of ``M`` no change of parameters could make is left, so that the result does
-not depend on the parameters chosen. Here they are the entries of the covariances of effects, sigma
-squared and the parameters of the residual correlation. Without a residual correlation V is linear
-in them, ``M`` is zero and the results are those of pbkrtest (Halekoh & Højsgaard 2014); nothing is
-left of it either for compound symmetry and unstructured correlations, which other parameters make
-linear.
+not depend on the parameters chosen. Here they are the entries of the covariances of effects, of
+standardised columns, sigma squared and the parameters of the residual correlation. Without a
+residual correlation V is linear in them, ``M`` is zero and the results are those of pbkrtest
+(Halekoh & Højsgaard 2014); nothing is left of it either for compound symmetry and unstructured
+correlations, which other parameters make linear.
 
 For :math:`L\beta = c` with ``q`` rows the statistic
 :math:`F = (L\hat\beta - c)'(L\Phi_AL')^{-1}(L\hat\beta - c) / q` times a scale has the mean and
@@ -78,8 +78,9 @@ def independent_rows(search: LinearSearch, label: str) -> MixedRows:
         If one is too large.
     """
     problem, repeated = search.problem, search.repeated
-    blocks = RowBlocks(problem.n, problem.effects, repeated.cluster if repeated else None)
-    rows = MixedRows(problem.standard.columns, problem.effects, blocks, repeated is not None)
+    effects = [e.effects for e in problem.standard_effects]
+    blocks = RowBlocks(problem.n, effects, repeated.cluster if repeated else None)
+    rows = MixedRows(problem.standard.columns, effects, blocks, repeated is not None)
     if (largest := rows.largest) > MOST_ROWS:
         raise NotServedError(
             f"{label} got {largest:,} rows or effects that depend on each other through crossed or "
@@ -115,8 +116,8 @@ def expand(
     Once for W, and where residuals are correlated once more with M, which W weighs.
     """
     problem, x = search.problem, maximum.x
-    factors = zip(problem.factors, problem.slices, strict=True)
-    roots = [factor.factor(x[part]) for factor, part in factors]
+    factors = zip(problem.standard_effects, problem.factors, problem.slices, strict=True)
+    roots = [e.inner(factor.factor(x[part])) for e, factor, part in factors]
     D = tuple(sigma2 * L @ L.T for L in roots)
     free = maximum.free[problem.n_theta :]
     residual = residual_directions(search, x, sigma2, free)

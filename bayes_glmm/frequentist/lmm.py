@@ -184,7 +184,7 @@ def assemble(
     estimate, jacobian = natural(search, maximum.x, sigma2)
     whole = np.zeros((len(maximum.x) + 1, len(maximum.x) + 1))
     kept = np.append(errors.positions, len(maximum.x))
-    whole[np.ix_(kept, kept)] = errors.covariance
+    whole[np.ix_(kept, kept)] = errors.outer_covariance
     variance, joint = variance_of(model, maximum, estimate, jacobian, whole)
     covariances = state.conditional_covariance()
     sds = [np.sqrt(sigma2 * np.einsum("laa->la", c)) for c in covariances]

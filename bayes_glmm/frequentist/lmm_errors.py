@@ -9,12 +9,14 @@ With ``psi`` the variance parameters and ``A`` their covariance, the inverse of 
   :math:`d'Ad`, ``d`` the derivative of the prediction by ``psi`` (Kackar & Harville 1984).
 
 All derivatives are central differences along each parameter of the solved equations and of
-the exact gradient.
+the exact gradient. The parameters are those that see standardised columns of the effects
+(``LinearSearch.inner``), among which no information is lost to the origin of a column.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from ..fit import Fit
 from ..numerics.newton import inverse_information
@@ -27,12 +29,15 @@ STEP = 1e-4  # of a difference, relative
 class VarianceErrors:
     """What the estimation of the variances adds.
 
-    ``psi`` holds the free entries of ``(theta, working alpha)`` and the log of sigma squared.
+    ``psi`` holds the inner coordinates of the free entries of ``(theta, working alpha)`` and the
+    log of sigma squared.
 
     Attributes
     ----------
     covariance
         ``A``, shape ``(m, m)``; NaN where the information is not positive definite.
+    turn
+        Derivatives of the free entries and the log of sigma squared by ``psi``, ``(m, m)``.
     positions
         Of the free entries in ``(theta, working alpha)``, shape ``(m - 1,)``.
     vcov_slopes
@@ -44,10 +49,16 @@ class VarianceErrors:
     """
 
     covariance: np.ndarray
+    turn: np.ndarray
     positions: np.ndarray
     vcov_slopes: np.ndarray
     effect_slopes: list[np.ndarray]
     proper: bool
+
+    @property
+    def outer_covariance(self) -> np.ndarray:
+        """Covariance of the free entries and the log of sigma squared."""
+        return self.turn @ self.covariance @ self.turn.T
 
     def correction(self, k: int) -> np.ndarray:
         """Give ``d'Ad`` for the effects of a factor, ``(levels, q)``."""
@@ -61,10 +72,13 @@ def variance_errors(search: LinearSearch, maximum: LinearMaximum, sigma2: float)
     positions = np.flatnonzero(maximum.free)
     nu = search.problem.degrees_of_freedom(reml)
     information, vcov_slopes, effect_slopes = [], [], []
-    for i in positions:
-        h = STEP * max(abs(x[i]), 0.1 * search.scale[i])
-        step = h * np.eye(len(x))[i]
-        up, down = (_at(search, x + side * step, positions, sigma2, nu) for side in (1.0, -1.0))
+    directions = np.zeros((len(x), len(positions)))
+    directions[positions] = search.directions(maximum.free)
+    inner = search.inner[np.ix_(positions, positions)] @ x[positions]
+    for size, direction in zip(np.abs(inner), directions.T, strict=True):
+        h = STEP * max(size, 0.1)
+        points = (x + side * h * direction for side in (1.0, -1.0))
+        up, down = (_at(search, at, directions, sigma2, nu) for at in points)
         rows, covs, effects = (
             [(a - b) / (2 * h) for a, b in zip(u, d, strict=True)]
             for u, d in zip(up, down, strict=True)
@@ -82,13 +96,14 @@ def variance_errors(search: LinearSearch, maximum: LinearMaximum, sigma2: float)
     vcov_slopes.append(sigma2 * maximum.state.beta_covariance)
     effect_slopes.append([np.zeros_like(b) for b in maximum.state.effects])
     by_factor = [np.array([s[k] for s in effect_slopes]) for k in range(len(effect_slopes[-1]))]
-    return VarianceErrors(covariance, positions, np.array(vcov_slopes), by_factor, proper)
+    turn = block_diag(directions[positions], 1.0)
+    return VarianceErrors(covariance, turn, positions, np.array(vcov_slopes), by_factor, proper)
 
 
-def _at(search: LinearSearch, x, positions, sigma2: float, nu: int):
+def _at(search: LinearSearch, x, directions, sigma2: float, nu: int):
     """Gradient by ``psi``, covariance of beta over sigma squared, and effects at a point."""
     state = search.state(x)
-    gradient = (state.gradient(search.reml, sigma2) * search.slope(x))[positions]
+    gradient = directions.T @ (state.gradient(search.reml, sigma2) * search.slope(x))
     by_log = nu - state.solution.rss / sigma2
     return [np.append(gradient, by_log)], [state.beta_covariance], list(state.effects)
 

@@ -104,12 +104,14 @@ class Fitted:
             One of shape ``(draws, levels, q)`` per factor.
         """
         problem, state = self.search.problem, self.maximum.state
-        groups = problem.effects if state.white is None else state.white.effects
+        standard = problem.standard_effects
+        groups = [e.effects for e in standard] if state.white is None else state.white.effects
         X = problem.standard.columns if state.white is None else state.white.X
         columns, precisions, loads = [], [], []
-        for g, factor, part in zip(groups, problem.factors, problem.slices, strict=True):
+        of_factors = zip(standard, groups, problem.factors, problem.slices, strict=True)
+        for e, g, factor, part in of_factors:
             L = factor.factor(self.maximum.x[part])
-            columns.append(indicator([replace(g, Z=g.Z @ L)]).toarray())
+            columns.append(indicator([replace(g, Z=g.Z @ e.inner(L))]).toarray())
             K = sparse.eye_array(g.n_levels)
             if g.covariance is not None:
                 K = Relationship.of(g.covariance).precision

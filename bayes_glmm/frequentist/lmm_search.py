@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from ..design import RepeatedRows
 from ..fit import SCALE_OF, WORKING_SCALES
@@ -153,15 +154,30 @@ class LinearSearch:
     @cached_property
     def unit(self) -> np.ndarray:
         """``theta`` of uncorrelated effects as large as the residuals."""
-        e = self.problem.equations
-        return e.unit_theta() if e else np.zeros(0)
+        factors = self.problem.factors
+        diagonal = np.concatenate([np.zeros(0, bool), *(f.diagonal for f in factors)])
+        return np.where(diagonal, self.problem.theta_scale, 0.0)
 
     @cached_property
     def scale(self) -> np.ndarray:
         """Usual size of each coordinate."""
-        e = self.problem.equations
-        theta = e.theta_scale() if e else np.zeros(0)
-        return np.concatenate([theta, np.ones(len(self.scales))])
+        return np.concatenate([self.problem.theta_scale, np.ones(len(self.scales))])
+
+    @cached_property
+    def inner(self) -> np.ndarray:
+        """Derivatives by ``x`` of the coordinates that see standardised columns of the effects."""
+        n_theta, size = self.problem.n_theta, self.problem.size
+        found = np.eye(size)
+        found[:n_theta, :n_theta] = self.problem.inner_jacobian
+        return found
+
+    def directions(self, free: np.ndarray) -> np.ndarray:
+        """Give the steps of the free entries that are ones of the inner coordinates, as columns.
+
+        Entries that are held are zeros of a Lambda, so that the others' part of ``inner`` is
+        the map of theirs.
+        """
+        return solve_triangular(self.inner[np.ix_(free, free)], np.eye(int(free.sum())), lower=True)
 
     def starts(self) -> list[np.ndarray]:
         """Points to search from, the best first."""
@@ -171,7 +187,7 @@ class LinearSearch:
         points = []
         for ratio, alpha in product(ratios, self.repeated.starts):
             working = [float(s.working(a)) for s, a in zip(self.scales, alpha, strict=True)]
-            points.append(np.concatenate([ratio * self.unit, working]))
+            points.append(np.concatenate([ratio * self.problem.unit_theta, working]))
         values = [self.value(x) for x in points]
         order = np.argsort(values)
         good = [points[i] for i in order if np.isfinite(values[i])]
@@ -207,26 +223,28 @@ class LinearSearch:
         self, x: np.ndarray, free: np.ndarray, tolerance: float = TOLERANCE, hessian=None
     ) -> LinearMaximum:
         """Minimise over the free coordinates."""
+        turn = self.directions(free)
 
-        def objective(part: np.ndarray) -> tuple[float, np.ndarray]:
+        def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:
             at = x.copy()
-            at[free] = part
+            at[free] += turn @ moved
             value, gradient = self(at)
-            return value, gradient[free]
+            return value, turn.T @ gradient[free]
 
+        start = np.zeros(int(free.sum()))
         if free.any():
-            scale = self.scale[free]
-            found = minimise(objective, x[free], scale, hessian, tolerance, one_sided=True)
+            unit = np.ones_like(start)
+            found = minimise(objective, start, unit, hessian, tolerance, one_sided=True)
         else:
-            found = Minimum(x[free], np.zeros((0, 0)), True)
+            found = Minimum(start, np.zeros((0, 0)), True)
         end = x.copy()
-        end[free] = found.x
+        end[free] += turn @ found.x
         end = np.clip(end, *self.limits)
         state = self.state(end)
         value = state.criterion(self.reml)
         converged = found.converged
         if not converged:  # on a ridge the last digits of the gradient are noise
-            gradient = objective(end[free])[1]
+            gradient = turn.T @ self(end)[1][free]
             converged = bool(-gradient @ descent(found.hessian, gradient) < SETTLED)
         return LinearMaximum(end, state, free, value, converged, hessian=found.hessian)
 

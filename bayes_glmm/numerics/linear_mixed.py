@@ -33,7 +33,7 @@ from .level_blocks import as_dense, consecutive, triangular
 from .mixed_model_equations import MixedModelEquations
 from .mixed_model_solution import Solution
 from .moments import moment_variances
-from .standardise import standardise
+from .standardise import standardise, standardise_effects, usual_size
 
 FARTHEST = 10.0  # times the usual size of an effect, above or below: a guess is not farther
 
@@ -90,10 +90,10 @@ class LinearMixed:
         self.n, self.p = X.shape
         self.effects, self.residual = tuple(effects), residual
         self.standard = standardise(X)
+        self.standard_effects = [standardise_effects(e) for e in self.effects]
         self._take(y)
-        self.equations = (
-            MixedModelEquations(self.standard.columns, self.effects) if self.effects else None
-        )
+        inner = [e.effects for e in self.standard_effects]
+        self.equations = MixedModelEquations(self.standard.columns, inner) if inner else None
         self.factors = self.equations.factors if self.equations else ()
         self.slices = consecutive([f.size for f in self.factors])
         self.n_theta = sum(f.size for f in self.factors)
@@ -129,22 +129,49 @@ class LinearMixed:
         """``n - p`` for REML, n for ML."""
         return self.n - self.p if reml else self.n
 
+    @cached_property
+    def inner_jacobian(self) -> np.ndarray:
+        """``theta`` of standardised columns of the effects by the user's, ``(n_theta, n_theta)``.
+
+        The first is this matrix times the second: the entries of ``T Lambda``.
+        """
+        found = np.zeros((self.n_theta, self.n_theta))
+        for f, part, e in zip(self.factors, self.slices, self.standard_effects, strict=True):
+            rows, columns = f.entries
+            found[part, part] = e.T[np.ix_(rows, rows)] * (columns[:, None] == columns)
+        return found
+
+    @cached_property
+    def theta_scale(self) -> np.ndarray:
+        """Size of each entry of ``theta`` where its effect has root mean square 1: no zeros."""
+        pairs = zip(self.factors, self.effects, strict=True)
+        scales = [usual_size(e.Z)[f.entries[0]] for f, e in pairs]
+        return np.concatenate([np.zeros(0), *scales])
+
+    def uncorrelated(self, sd: np.ndarray) -> np.ndarray:
+        """Give ``theta`` where effects of standardised columns are uncorrelated with these SDs."""
+        theta, last = np.zeros(self.n_theta), 0
+        for f, part, e in zip(self.factors, self.slices, self.standard_effects, strict=True):
+            inner, last = np.diag(sd[last : last + f.q]), last + f.q
+            theta[part] = e.outer(inner.T).T[f.entries]
+        return theta
+
+    @property
+    def unit_theta(self) -> np.ndarray:
+        """Give ``theta`` of such effects as large as the residuals."""
+        return self.uncorrelated(np.ones(sum(f.q for f in self.factors)))
+
     def likely_theta(self) -> np.ndarray:
         """Guess ``theta`` from moments, kept within a factor of ten of effects of usual size.
 
         Never zero, where the criterion is flat for reasons of symmetry.
         """
-        if self.equations is None:
-            return np.zeros(0)
-        usual = self.equations.unit_theta()
-        *variances, left = moment_variances(self.left, self.standard.columns, self.effects)
+        inner = [e.effects for e in self.standard_effects]
+        *variances, left = moment_variances(self.left, self.standard.columns, inner)
         if not left > 0:
-            return usual
+            return self.unit_theta
         sd = np.sqrt(np.maximum(np.array(variances) / left, 0.0))
-        cuts = np.cumsum([f.q for f in self.factors])[:-1]
-        by_factor = zip(self.factors, np.split(sd, cuts), strict=True)
-        theta = np.concatenate([np.diag(part)[f.entries] for f, part in by_factor])
-        return np.clip(theta, usual / FARTHEST, usual * FARTHEST)
+        return self.uncorrelated(np.clip(sd, 1 / FARTHEST, FARTHEST))
 
     def at(self, theta: np.ndarray, alpha: np.ndarray) -> "LinearState":
         """Solve the model at its variance parameters.
@@ -155,22 +182,24 @@ class LinearMixed:
             If ``R`` or ``X'V^{-1}X`` is not positive definite.
         """
         if self.residual is None:
-            return LinearState(self, self._independent.solve(theta), alpha, None, None)
+            solution = self._independent.solve(self.inner_jacobian @ theta)
+            return LinearState(self, solution, alpha, None, None)
         structure = self.residual
         whitening = structure.rows.whiten(lambda geometry: structure.correlation(alpha, geometry))
-        columns = [self.standard.columns, self.left[:, None], *(e.Z for e in self.effects)]
+        inner = [e.effects for e in self.standard_effects]
+        columns = [self.standard.columns, self.left[:, None], *(e.Z for e in inner)]
         white = whitening(np.hstack(columns))
         cuts = np.cumsum([c.shape[1] for c in columns])[:-1]
         X, y, *Z = np.split(white, cuts, axis=1)
-        effects = [replace(e, Z=z) for e, z in zip(self.effects, Z, strict=True)]
+        effects = [replace(e, Z=z) for e, z in zip(inner, Z, strict=True)]
         equations = self.equations and self.equations.with_columns(X, effects)
-        solution = self._products(equations, X, y[:, 0]).solve(theta)
+        solution = self._products(equations, X, y[:, 0]).solve(self.inner_jacobian @ theta)
         return LinearState(self, solution, alpha, whitening, WhiteRows(X, y[:, 0], tuple(effects)))
 
 
 @dataclass(frozen=True, eq=False)
 class WhiteRows:
-    """Whitened columns of the model, ``y`` less its least-squares fit."""
+    """Whitened standardised columns of the model, ``y`` less its least-squares fit."""
 
     X: np.ndarray
     y: np.ndarray
@@ -220,7 +249,8 @@ class LinearState:
     @property
     def effects(self) -> list[np.ndarray]:
         """Best linear unbiased predictions, one array ``(levels, q)`` per factor."""
-        return self.solution.effects
+        pairs = zip(self.model.standard_effects, self.solution.effects, strict=True)
+        return [e.outer(inner) for e, inner in pairs]
 
     def variance(self, reml: bool) -> float:
         """Give the estimate of sigma² at these parameters."""
@@ -240,7 +270,7 @@ class LinearState:
 
     def gradient(self, reml: bool, variance: float | None = None) -> np.ndarray:
         """Differentiate ``criterion`` by ``(theta, alpha)``."""
-        by_theta = self.solution.gradient(reml, variance)
+        by_theta = self.solution.gradient(reml, variance) @ self.model.inner_jacobian
         if self.whitening is None or self.white is None or self.model.residual is None:
             return by_theta
         derivatives, sigma2 = self.model.residual.derivatives, variance or self.variance(reml)
@@ -253,11 +283,15 @@ class LinearState:
 
     def conditional_covariance(self) -> list[np.ndarray]:
         """Give ``Var(b | y)`` by level at known beta: ``(levels, q, q)`` per factor, sigma = 1."""
-        return self.solution.prediction_covariance(False)
+        return self._outer_covariances(self.solution.prediction_covariance(False))
 
     def prediction_covariance(self) -> list[np.ndarray]:
         """Give ``Var(b - b^)`` by level, beta estimated (Henderson 1975), at sigma = 1."""
-        return self.solution.prediction_covariance()
+        return self._outer_covariances(self.solution.prediction_covariance())
+
+    def _outer_covariances(self, inner: list[np.ndarray]) -> list[np.ndarray]:
+        pairs = zip(self.model.standard_effects, inner, strict=True)
+        return [e.outer(np.swapaxes(e.outer(C), 1, 2)) for e, C in pairs]
 
 
 def loaded_rows(solution, white: WhiteRows, reml: bool) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Columns made orthogonal with unit mean square, so that every search sees one scale."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.linalg import qr, solve_triangular
+
+DEPENDENT = 1e-10  # share of a column outside the span of others, that is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,59 @@ class Standardised:
         if p:
             jacobian[:p, :p] = solve_triangular(self.R, np.eye(p))
         return jacobian
+
+
+@dataclass(frozen=True, eq=False)
+class StandardisedEffects:
+    """``Z = columns @ T``, so that the Lambda of the effects of ``columns`` is ``T Lambda``.
+
+    The columns have unit mean squares and are orthogonal within correlated effects: a covariance
+    of correlated effects is one whatever the origin of their columns.
+
+    Attributes
+    ----------
+    effects
+        Those of ``columns``.
+    T
+        Lower triangular with a positive diagonal, ``(q, q)``.
+    """
+
+    effects: Any
+    T: np.ndarray
+
+    def inner(self, factor: np.ndarray) -> np.ndarray:
+        """Lambda of the effects of ``columns``."""
+        return self.T @ factor
+
+    def outer(self, inner: np.ndarray) -> np.ndarray:
+        """Effects of the user's columns, given those of ``columns``, ``(..., q)``."""
+        rows = inner.reshape(-1, len(self.T))
+        return solve_triangular(self.T, rows.T, lower=True).T.reshape(inner.shape)
+
+
+def usual_size(Z: np.ndarray) -> np.ndarray:
+    """Give each effect's SD where its part of the predictor has root mean square 1, ``(q,)``."""
+    root = np.sqrt(np.mean(Z**2, axis=0))
+    return 1 / np.where(root > 0, root, 1.0)
+
+
+def standardise_effects(effects: Any) -> StandardisedEffects:
+    """Standardise the columns of a factor; those that depend on each other are scaled only."""
+    Z = effects.Z
+    columns, T = np.empty_like(Z), np.zeros((Z.shape[1],) * 2)
+    for block in effects.blocks:
+        last_first = list(block)[::-1]  # an upper triangle turned round is a lower one
+        part = standardise(Z[:, last_first])
+        diagonal = np.diag(part.R)
+        usual = usual_size(Z[:, last_first])
+        if np.all(np.abs(diagonal) * usual > DEPENDENT):
+            sign = np.sign(diagonal)
+            columns[:, last_first] = part.columns * sign
+            T[np.ix_(last_first, last_first)] = part.R * sign[:, None]
+        else:
+            columns[:, last_first] = Z[:, last_first] * usual
+            T[last_first, last_first] = 1 / usual
+    return StandardisedEffects(replace(effects, Z=columns), T)
 
 
 def standardise(X: np.ndarray) -> Standardised:
