@@ -17,6 +17,15 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "missing='drop' was asked for.",
         "Check that the values are missing for reasons unrelated to the response.",
     ),
+    "distant-origin": (
+        "note",
+        "The random effects {intercept} by {group} are those at {column} = 0, from which the rows "
+        "are {distance:.0f} standard deviations of {column} away.",
+        "Their standard deviation, their correlation with the slopes and the priors on both speak "
+        "of rows that nobody has seen; without the correlation the model itself depends on where "
+        "zero is.",
+        "Centre the column, for example I({column} - {middle:.6g}), and fit again.",
+    ),
     "separation": (
         "warning",
         "{direction}.",

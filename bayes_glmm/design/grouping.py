@@ -13,6 +13,7 @@ from pandas.api import types
 
 from .columns import DataError, _codes, _describe, column_of, is_factor, levels_of
 
+FAR = 10.0  # standard deviations of a column between its mean and zero: an origin that is distant
 _RESERVED = ("chain", "draw", "term", "observation", "beta", "dispersion")
 
 
@@ -92,6 +93,23 @@ class GroupBlock:
         """Correlated pairs (i, j), i > j, column by column of the lower triangle."""
         return tuple(
             (i, j) for block in self.blocks for k, j in enumerate(block) for i in block[k + 1 :]
+        )
+
+    @functools.cached_property
+    def distant_origins(self) -> tuple[tuple[int, int, float], ...]:
+        """Intercepts that belong to a value of another column far from all rows.
+
+        Triples (intercept, column, distance): the mean of the column is ``FAR`` or more of its
+        standard deviations from zero, where the intercept's effects are.
+        """
+        mean, sd = self.Z.mean(axis=0), self.Z.std(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = np.where(sd > 0, np.abs(mean) / sd, 0.0)
+        constant = np.flatnonzero(np.all(self.Z == 1.0, axis=0))
+        return tuple(
+            (int(i), int(j), float(distance[j]))
+            for i in constant
+            for j in np.flatnonzero(distance >= FAR)
         )
 
     @property

@@ -128,7 +128,8 @@ def corrected(fit: Fit, working: WorkingFit) -> Fit:
     beta, theta = found.psi[:p], found.psi[p:]
     components = fit.variance.components if fit.variance is not None else ()
     estimate, jacobian = on_working_scales(equations, components, theta)
-    turn = np.eye(len(found.psi))
+    outer = working.problem.centred.outer_jacobian(len(found.psi))
+    turn = outer.copy()
     turn[p:, p:] = jacobian
     corr = np.array([c.kind == "corr" for c in components])
     slope = np.where(corr, 1 - estimate**2, estimate)
@@ -137,7 +138,7 @@ def corrected(fit: Fit, working: WorkingFit) -> Fit:
     covariance[boundary] = covariance[:, boundary] = np.nan
     return replace(
         fit,
-        beta=beta,
+        beta=outer[:p, :p] @ beta,
         vcovs={"bootstrap": covariance[:p, :p]},
         variance=Variance(components, estimate, slope * root_diagonal(covariance[p:, p:])),
         effects=effects_at(fit, working.problem, beta, theta),
@@ -153,7 +154,7 @@ def corrected(fit: Fit, working: WorkingFit) -> Fit:
                 },
                 index=pd.Index(fit.parameter_names, name="term"),
             ),
-            "trace": found.trace,
+            "trace": found.trace @ outer.T,
             "simulations": fit.method.simulations,
         },
     )

@@ -78,7 +78,7 @@ def independent_rows(search: LinearSearch, label: str) -> MixedRows:
         If one is too large.
     """
     problem, repeated = search.problem, search.repeated
-    effects = [e.effects for e in problem.standard_effects]
+    effects = tuple(e.effects for e in problem.standard_effects)
     blocks = RowBlocks(problem.n, effects, repeated.cluster if repeated else None)
     rows = MixedRows(problem.standard.columns, effects, blocks, repeated is not None)
     if (largest := rows.largest) > MOST_ROWS:

@@ -299,7 +299,7 @@ def notes(
 ) -> Iterator[Message]:
     """Say what a reader of the result has to know."""
     yield from few_levels(model)
-    yield from on_the_boundary(variance)
+    yield from on_the_boundary(model, variance)
     if not maximum.converged:
         yield message("not-converged", reason=f"no end after {maximum.evaluations} evaluations")
     if not errors.proper:

@@ -10,7 +10,7 @@ With ``psi`` the variance parameters and ``A`` their covariance, the inverse of 
 
 All derivatives are central differences along each parameter of the solved equations and of
 the exact gradient. The parameters are those that see standardised columns of the effects
-(``LinearSearch.inner``), among which no information is lost to the origin of a column.
+(``LinearSearch.directions``), among which no information is lost to the origin of a column.
 """
 
 from dataclasses import dataclass
@@ -72,9 +72,10 @@ def variance_errors(search: LinearSearch, maximum: LinearMaximum, sigma2: float)
     positions = np.flatnonzero(maximum.free)
     nu = search.problem.degrees_of_freedom(reml)
     information, vcov_slopes, effect_slopes = [], [], []
+    turn = search.directions(maximum.free)
     directions = np.zeros((len(x), len(positions)))
-    directions[positions] = search.directions(maximum.free)
-    inner = search.inner[np.ix_(positions, positions)] @ x[positions]
+    directions[positions] = turn
+    inner = np.linalg.solve(turn, x[positions])
     for size, direction in zip(np.abs(inner), directions.T, strict=True):
         h = STEP * max(size, 0.1)
         points = (x + side * h * direction for side in (1.0, -1.0))
@@ -96,7 +97,7 @@ def variance_errors(search: LinearSearch, maximum: LinearMaximum, sigma2: float)
     vcov_slopes.append(sigma2 * maximum.state.beta_covariance)
     effect_slopes.append([np.zeros_like(b) for b in maximum.state.effects])
     by_factor = [np.array([s[k] for s in effect_slopes]) for k in range(len(effect_slopes[-1]))]
-    turn = block_diag(directions[positions], 1.0)
+    turn = np.asarray(block_diag(turn, 1.0))
     return VarianceErrors(covariance, turn, positions, np.array(vcov_slopes), by_factor, proper)
 
 

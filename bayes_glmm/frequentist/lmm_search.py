@@ -12,7 +12,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from ..design import RepeatedRows
 from ..fit import SCALE_OF, WORKING_SCALES
@@ -156,38 +155,33 @@ class LinearSearch:
         """``theta`` of uncorrelated effects as large as the residuals."""
         factors = self.problem.factors
         diagonal = np.concatenate([np.zeros(0, bool), *(f.diagonal for f in factors)])
-        return np.where(diagonal, self.problem.theta_scale, 0.0)
+        return np.where(diagonal, self.scale[: self.problem.n_theta], 0.0)
 
     @cached_property
     def scale(self) -> np.ndarray:
         """Usual size of each coordinate."""
-        return np.concatenate([self.problem.theta_scale, np.ones(len(self.scales))])
-
-    @cached_property
-    def inner(self) -> np.ndarray:
-        """Derivatives by ``x`` of the coordinates that see standardised columns of the effects."""
-        n_theta, size = self.problem.n_theta, self.problem.size
-        found = np.eye(size)
-        found[:n_theta, :n_theta] = self.problem.inner_jacobian
-        return found
+        e = self.problem.equations
+        theta = e.theta_scale if e else np.zeros(0)
+        return np.concatenate([theta, np.ones(len(self.scales))])
 
     def directions(self, free: np.ndarray) -> np.ndarray:
-        """Give the steps of the free entries that are ones of the inner coordinates, as columns.
-
-        Entries that are held are zeros of a Lambda, so that the others' part of ``inner`` is
-        the map of theirs.
-        """
-        return solve_triangular(self.inner[np.ix_(free, free)], np.eye(int(free.sum())), lower=True)
+        """Give steps of the free entries as columns, ones of the theta of standardised effects."""
+        n_theta, turn = self.problem.n_theta, np.eye(int(free.sum()))
+        if self.problem.equations:
+            inside = np.flatnonzero(free[:n_theta])
+            turn[: len(inside), : len(inside)] = self.problem.equations.directions(inside)
+        return turn
 
     def starts(self) -> list[np.ndarray]:
         """Points to search from, the best first."""
         if self.repeated is None:
             return [self.problem.likely_theta()]
         ratios = RATIOS if self.problem.n_theta else (1.0,)
-        points = []
+        e, points = self.problem.equations, []
+        unit = e.unit_theta if e else np.zeros(0)
         for ratio, alpha in product(ratios, self.repeated.starts):
             working = [float(s.working(a)) for s, a in zip(self.scales, alpha, strict=True)]
-            points.append(np.concatenate([ratio * self.problem.unit_theta, working]))
+            points.append(np.concatenate([ratio * unit, working]))
         values = [self.value(x) for x in points]
         order = np.argsort(values)
         good = [points[i] for i in order if np.isfinite(values[i])]

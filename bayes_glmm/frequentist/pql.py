@@ -21,9 +21,10 @@ from ..messages import Message, message
 from ..methods import MQL, PQL, NotServedError
 from ..numerics.bind import bind_numpy
 from ..numerics.mixed_model_equations import MixedModelEquations
-from ..numerics.standardise import standardise
+from ..numerics.standardise import centre, standardise
 from ..numerics.threads import one_blas_thread
 from .lmm import refuse_exact_fit
+from .notes import NEAR_ONE, on_the_boundary
 from .pql_bias import of_bias
 from .quasi import refuse_dispersion
 from .working_model import ExactFitError, Problem, WorkingFit, iterate
@@ -91,9 +92,10 @@ def pose(model, method: PQL | MQL) -> Problem:
             "(1 | g), or use GLM()."
         )
     estimated = model.family.has_dispersion or method.dispersion == "estimated"
-    y, offset, level = d.y, d.offset, 0.0
+    y, offset, level = d.y, d.offset, np.zeros(d.X.shape[1])
+    centred = centre(d.X)
     if model.is_linear:
-        standard = standardise(d.X)
+        standard = standardise(centred.columns)
         inner, y = standard.least_squares(d.y - d.offset)
         refuse_exact_fit(d, y)
         offset, level = np.zeros(d.n), standard.outer(inner)
@@ -102,7 +104,8 @@ def pose(model, method: PQL | MQL) -> Problem:
         y=y,
         trials=d.trials,
         offset=offset,
-        equations=MixedModelEquations(d.X, d.groups),
+        centred=centred,
+        equations=MixedModelEquations(centred.columns, d.groups),
         reml=method.likelihood == "reml",
         phi=None if estimated else 1.0,
         marginal=isinstance(method, MQL),
@@ -114,12 +117,13 @@ def result(model, method: PQL | MQL, working: WorkingFit) -> Fit:
     """Put the last working model into a Fit."""
     problem, solution = working.problem, working.solution
     phi = problem.dispersion(solution)
-    beta_cov = phi * solution.beta_covariance()
+    J = problem.centred.outer_jacobian(len(solution.beta))
+    beta_cov = phi * J @ solution.beta_covariance() @ J.T
     variance, variance_cov = variance_of(model, working)
     return Fit(
         model=model,
         method=method,
-        beta=problem.level + solution.beta,
+        beta=problem.centred.outer(problem.level + solution.beta),
         vcovs={"model": beta_cov},
         variance=variance,
         effects={} if problem.marginal else effects_of(model, working, phi),
@@ -156,20 +160,13 @@ def notes(model, method: PQL | MQL, working: WorkingFit, variance: Variance) -> 
             f"{working.change:.1e} of its size"
         )
         yield message("not-converged", reason=reason)
-    settled = False
-    for c, value, se in zip(
-        variance.components, variance.estimate, variance.std_error, strict=True
-    ):
-        if c.kind == "sd" and value == 0:
-            yield message("zero-variance", component=f"{c.term} by {c.group}")
-        elif c.kind == "corr" and abs(value) > 1 - 1e-6:
-            which = (
-                f"a combination of {c.term} and {c.term2} by {c.group} (correlation {value:.2f})"
-            )
-            yield message("zero-variance", component=which)
-        else:
-            settled |= bool(np.isnan(se) and not np.isnan(value))
-    if settled:
+    yield from on_the_boundary(model, variance)
+    inside = [
+        not (c.kind == "corr" and abs(value) > 1 - NEAR_ONE)
+        for c, value in zip(variance.components, variance.estimate, strict=True)
+    ]
+    unknown = np.isnan(variance.std_error) & ~np.isnan(variance.estimate)
+    if np.any(unknown & (variance.estimate != 0) & inside):
         yield message("information-not-positive-definite")
     if isinstance(method, PQL) and working.converged:
         yield from of_bias(model, method, working, variance)

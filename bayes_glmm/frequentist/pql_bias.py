@@ -81,7 +81,10 @@ def biases(model, working: WorkingFit, variance: Variance) -> Iterator[Bias]:
     for g in model.design.groups:
         if g.group in unknown:
             continue
-        for column, term in zip(g.Z.T, g.columns, strict=True):
+        distant = {i for pair in g.distant_origins for i in pair[:2]}  # not in the study
+        for k, (column, term) in enumerate(zip(g.Z.T, g.columns, strict=True)):
+            if k in distant:
+                continue
             share = column**2 / np.mean(column**2)
             information = median_by_level(g.index, working.weight * share)
             trials = median_by_level(g.index, model.design.trials * share)

@@ -21,6 +21,7 @@ from ..numerics.mixed_model_equations import CrossProducts, MixedModelEquations
 from ..numerics.mixed_model_solution import Solution
 from ..numerics.newton import minimise
 from ..numerics.quasi_likelihood import quasi_score, start_predictor
+from ..numerics.standardise import Standardised
 
 LIMIT = 200  # working models
 TOLERANCE = 1e-9
@@ -41,8 +42,9 @@ class Problem:
         Family with link, from ``bind_numpy``.
     y, trials, offset
         Shape ``(n,)``.
-    equations
-        The structure of the fixed and random effects.
+    centred, equations
+        The fixed-effect columns centred, and the structure of these and the random effects:
+        coefficients within are those of the centred columns.
     reml
         Whether working models are fitted by REML, else ML.
     phi
@@ -58,11 +60,12 @@ class Problem:
     y: np.ndarray
     trials: np.ndarray
     offset: np.ndarray
+    centred: Standardised
     equations: MixedModelEquations
     reml: bool
     phi: float | None
     marginal: bool
-    level: np.ndarray | float = 0.0
+    level: np.ndarray
 
     def with_response(self, y: np.ndarray) -> "Problem":
         """Give the same for other responses."""
@@ -92,26 +95,27 @@ class Problem:
 
 
 class Criterion:
-    """Minus twice the working log-likelihood and its gradient, as a function of theta.
+    """Minus twice the working log-likelihood, by the theta of standardised effects, and gradient.
 
     ``last`` is the solution of the last evaluation.
     """
 
     def __init__(self, problem: Problem, products: CrossProducts):
         self.problem, self.products = problem, products
+        self.outer = problem.equations.outer_jacobian
         self.last: Solution | None = None
 
-    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def __call__(self, inner: np.ndarray) -> tuple[float, np.ndarray]:
         """Give the value, infinite where the equations cannot be solved, and the gradient."""
         reml, phi = self.problem.reml, self.problem.phi
         try:
-            self.last = self.products.solve(theta)
+            self.last = self.products.solve(self.outer @ inner)
         except np.linalg.LinAlgError:
-            return np.inf, np.full_like(theta, np.nan)
-        return self.last.criterion(reml, phi), self.last.gradient(reml, phi)
+            return np.inf, np.full_like(inner, np.nan)
+        return self.last.criterion(reml, phi), self.last.gradient(reml, phi) @ self.outer
 
     def solution(self, theta: np.ndarray) -> Solution:
-        """Solve at ``theta``, or give the last solution if it was there."""
+        """Solve at the user's ``theta``, or give the last solution if it was there."""
         if self.last is not None and np.array_equal(self.last.theta, theta):
             return self.last
         return self.products.solve(theta)
@@ -164,19 +168,20 @@ def iterate(
         If the dispersion is to be estimated and nothing is left to estimate it from.
     """
     equations, lowest = problem.equations, problem.bound.link.lowest
-    scale, unit = equations.theta_scale(), equations.unit_theta()
-    theta, hessian = START_SD * unit if start is None else start, None
+    unit = np.concatenate([f.diagonal.astype(float) for f in equations.factors])
+    inner, hessian = START_SD * unit if start is None else equations.inner_jacobian @ start, None
     eta, change, damping = start_predictor(problem.bound, problem.y, problem.trials), np.inf, 1.0
     for iteration in range(1, LIMIT + 1):  # noqa: B007
         at, products = eta, problem.products(eta)
-        refuse_exact_fit(problem, products, theta)
-        if change > UNSETTLED and (low := np.abs(theta) < REVIVED * unit).any():
-            theta, hessian = np.where(low, REVIVED * unit, theta), None
+        refuse_exact_fit(problem, products, equations.outer_jacobian @ inner)
+        if change > UNSETTLED and (low := np.abs(inner) < REVIVED * unit).any():
+            inner, hessian = np.where(low, REVIVED * unit, inner), None
         # no finer than the working model itself is known
         accuracy = max(0.5 * min(change, 1.0), tolerance)
         criterion = Criterion(problem, products)
-        minimum = minimise(criterion, theta, scale, hessian, accuracy)
-        theta, hessian = minimum.x, minimum.hessian
+        minimum = minimise(criterion, inner, np.ones_like(inner), hessian, accuracy)
+        inner, hessian = minimum.x, minimum.hessian
+        theta = equations.outer_jacobian @ inner
         step = problem.predictor(criterion.solution(theta)) - eta
         previous, change = change, float(np.max(np.abs(step)) / (1 + np.max(np.abs(eta))))
         damping = damping / 2 if change > previous else min(1.0, 2 * damping)
@@ -195,7 +200,8 @@ def iterate(
 def conditional_effects(problem: Problem, beta: np.ndarray, theta: np.ndarray) -> Solution:
     """Find the modes of the random effects given the parameters: working models of ``b`` alone.
 
-    For families without a dispersion. The solution is that of the last working model.
+    For families without a dispersion. ``beta`` are the coefficients of the centred columns,
+    ``theta`` the user's. The solution is that of the last working model.
     """
     fixed = problem.equations.X @ beta + problem.offset
     none = MixedModelEquations(np.empty((len(fixed), 0)), problem.equations.effects)
@@ -241,7 +247,7 @@ def refuse_exact_fit(problem: Problem, products: CrossProducts, theta: np.ndarra
 
 def at_boundary(equations: MixedModelEquations, theta: np.ndarray) -> np.ndarray:
     """Make SDs that are zero to the accuracy of the iterations exactly zero."""
-    theta, scale = theta.copy(), equations.theta_scale()
+    theta, scale = theta.copy(), equations.theta_scale
     for factor, part in zip(equations.factors, equations.slices, strict=True):
         sd = np.linalg.norm(factor.factor(theta[part]), axis=1)
         rows = factor.entries[0]

@@ -1,6 +1,7 @@
 """Variance components of a working linear mixed model, with standard errors."""
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from ..fit import Variance, components_of
 from ..numerics.newton import difference_hessian, inverse_information
@@ -52,27 +53,30 @@ def on_working_scales(equations, components, theta) -> tuple[np.ndarray, np.ndar
 def information_inverse(working: WorkingFit, phi: float) -> np.ndarray:
     """Covariance of theta (and log phi where it is estimated): zero at boundary entries.
 
-    NaN for all others where the information is not positive definite.
+    NaN for all others where the information is not positive definite. It is that of the
+    standardised effects, turned.
     """
     reml, free = working.problem.reml, working.problem.phi is None
     m, inside = len(working.theta), np.flatnonzero(working.theta)
     kept = np.r_[inside, m] if free else inside
+    turn = working.products.equations.directions(inside)
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         theta = working.theta.copy()
-        theta[inside] = x[: len(inside)]
+        theta[inside] = turn @ x[: len(inside)]
         solution = working.products.solve(theta)
         value = np.exp(x[-1]) if free else phi
-        slope = solution.gradient(reml, value)[inside]
+        slope = solution.gradient(reml, value)[inside] @ turn
         if free:
             slope = np.r_[slope, solution.degrees_of_freedom(reml) - solution.rss / value]
         return solution.criterion(reml, value), slope
 
-    x = np.r_[working.theta, np.log(phi)][kept]
-    scale = np.r_[working.products.equations.theta_scale(), 1.0][kept]
-    information = difference_hessian(objective, x, scale) / 2
+    last = [np.log(phi)] if free else []
+    x = np.r_[np.linalg.solve(turn, working.theta[inside]), last]
+    information = difference_hessian(objective, x, np.ones_like(x)) / 2
+    outer = block_diag(turn, np.eye(len(last)))
     covariance = np.zeros((m + free, m + free))
-    covariance[np.ix_(kept, kept)] = inverse_information(information)[0]
+    covariance[np.ix_(kept, kept)] = outer @ inverse_information(information)[0] @ outer.T
     return covariance
 
 

@@ -33,7 +33,7 @@ from .level_blocks import as_dense, consecutive, triangular
 from .mixed_model_equations import MixedModelEquations
 from .mixed_model_solution import Solution
 from .moments import moment_variances
-from .standardise import standardise, standardise_effects, usual_size
+from .standardise import standardise
 
 FARTHEST = 10.0  # times the usual size of an effect, above or below: a guess is not farther
 
@@ -90,10 +90,10 @@ class LinearMixed:
         self.n, self.p = X.shape
         self.effects, self.residual = tuple(effects), residual
         self.standard = standardise(X)
-        self.standard_effects = [standardise_effects(e) for e in self.effects]
         self._take(y)
-        inner = [e.effects for e in self.standard_effects]
-        self.equations = MixedModelEquations(self.standard.columns, inner) if inner else None
+        self.equations = (
+            MixedModelEquations(self.standard.columns, self.effects) if self.effects else None
+        )
         self.factors = self.equations.factors if self.equations else ()
         self.slices = consecutive([f.size for f in self.factors])
         self.n_theta = sum(f.size for f in self.factors)
@@ -129,49 +129,25 @@ class LinearMixed:
         """``n - p`` for REML, n for ML."""
         return self.n - self.p if reml else self.n
 
-    @cached_property
-    def inner_jacobian(self) -> np.ndarray:
-        """``theta`` of standardised columns of the effects by the user's, ``(n_theta, n_theta)``.
-
-        The first is this matrix times the second: the entries of ``T Lambda``.
-        """
-        found = np.zeros((self.n_theta, self.n_theta))
-        for f, part, e in zip(self.factors, self.slices, self.standard_effects, strict=True):
-            rows, columns = f.entries
-            found[part, part] = e.T[np.ix_(rows, rows)] * (columns[:, None] == columns)
-        return found
-
-    @cached_property
-    def theta_scale(self) -> np.ndarray:
-        """Size of each entry of ``theta`` where its effect has root mean square 1: no zeros."""
-        pairs = zip(self.factors, self.effects, strict=True)
-        scales = [usual_size(e.Z)[f.entries[0]] for f, e in pairs]
-        return np.concatenate([np.zeros(0), *scales])
-
-    def uncorrelated(self, sd: np.ndarray) -> np.ndarray:
-        """Give ``theta`` where effects of standardised columns are uncorrelated with these SDs."""
-        theta, last = np.zeros(self.n_theta), 0
-        for f, part, e in zip(self.factors, self.slices, self.standard_effects, strict=True):
-            inner, last = np.diag(sd[last : last + f.q]), last + f.q
-            theta[part] = e.outer(inner.T).T[f.entries]
-        return theta
-
     @property
-    def unit_theta(self) -> np.ndarray:
-        """Give ``theta`` of such effects as large as the residuals."""
-        return self.uncorrelated(np.ones(sum(f.q for f in self.factors)))
+    def standard_effects(self) -> tuple:
+        """The factors' effects standardised."""
+        return self.equations.standard if self.equations else ()
 
     def likely_theta(self) -> np.ndarray:
         """Guess ``theta`` from moments, kept within a factor of ten of effects of usual size.
 
         Never zero, where the criterion is flat for reasons of symmetry.
         """
-        inner = [e.effects for e in self.standard_effects]
-        *variances, left = moment_variances(self.left, self.standard.columns, inner)
+        e = self.equations
+        if e is None:
+            return np.zeros(0)
+        effects = [s.effects for s in e.start]
+        *variances, left = moment_variances(self.left, self.standard.columns, effects)
         if not left > 0:
-            return self.unit_theta
+            return e.unit_theta
         sd = np.sqrt(np.maximum(np.array(variances) / left, 0.0))
-        return self.uncorrelated(np.clip(sd, 1 / FARTHEST, FARTHEST))
+        return e.uncorrelated(np.clip(sd, 1 / FARTHEST, FARTHEST))
 
     def at(self, theta: np.ndarray, alpha: np.ndarray) -> "LinearState":
         """Solve the model at its variance parameters.
@@ -182,18 +158,17 @@ class LinearMixed:
             If ``R`` or ``X'V^{-1}X`` is not positive definite.
         """
         if self.residual is None:
-            solution = self._independent.solve(self.inner_jacobian @ theta)
-            return LinearState(self, solution, alpha, None, None)
+            return LinearState(self, self._independent.solve(theta), alpha, None, None)
         structure = self.residual
         whitening = structure.rows.whiten(lambda geometry: structure.correlation(alpha, geometry))
-        inner = [e.effects for e in self.standard_effects]
+        inner = [s.effects for s in self.standard_effects]
         columns = [self.standard.columns, self.left[:, None], *(e.Z for e in inner)]
         white = whitening(np.hstack(columns))
         cuts = np.cumsum([c.shape[1] for c in columns])[:-1]
         X, y, *Z = np.split(white, cuts, axis=1)
         effects = [replace(e, Z=z) for e, z in zip(inner, Z, strict=True)]
         equations = self.equations and self.equations.with_columns(X, effects)
-        solution = self._products(equations, X, y[:, 0]).solve(self.inner_jacobian @ theta)
+        solution = self._products(equations, X, y[:, 0]).solve(theta)
         return LinearState(self, solution, alpha, whitening, WhiteRows(X, y[:, 0], tuple(effects)))
 
 
@@ -208,8 +183,8 @@ class WhiteRows:
     def residuals(self, solution) -> np.ndarray:
         """Residuals at the solution, which are ``L' P y``."""
         found = self.y - self.X @ solution.beta
-        for e, b in zip(self.effects, solution.effects, strict=True):
-            found = found - np.einsum("ia,ia->i", e.Z, b[e.index])
+        for e, v, L in zip(self.effects, solution.spherical, solution.lower, strict=True):
+            found = found - np.einsum("ia,ia->i", e.Z @ L, v[e.index])
         return found
 
 
@@ -249,8 +224,7 @@ class LinearState:
     @property
     def effects(self) -> list[np.ndarray]:
         """Best linear unbiased predictions, one array ``(levels, q)`` per factor."""
-        pairs = zip(self.model.standard_effects, self.solution.effects, strict=True)
-        return [e.outer(inner) for e, inner in pairs]
+        return self.solution.effects
 
     def variance(self, reml: bool) -> float:
         """Give the estimate of sigma² at these parameters."""
@@ -270,7 +244,7 @@ class LinearState:
 
     def gradient(self, reml: bool, variance: float | None = None) -> np.ndarray:
         """Differentiate ``criterion`` by ``(theta, alpha)``."""
-        by_theta = self.solution.gradient(reml, variance) @ self.model.inner_jacobian
+        by_theta = self.solution.gradient(reml, variance)
         if self.whitening is None or self.white is None or self.model.residual is None:
             return by_theta
         derivatives, sigma2 = self.model.residual.derivatives, variance or self.variance(reml)
@@ -283,15 +257,11 @@ class LinearState:
 
     def conditional_covariance(self) -> list[np.ndarray]:
         """Give ``Var(b | y)`` by level at known beta: ``(levels, q, q)`` per factor, sigma = 1."""
-        return self._outer_covariances(self.solution.prediction_covariance(False))
+        return self.solution.prediction_covariance(False)
 
     def prediction_covariance(self) -> list[np.ndarray]:
         """Give ``Var(b - b^)`` by level, beta estimated (Henderson 1975), at sigma = 1."""
-        return self._outer_covariances(self.solution.prediction_covariance())
-
-    def _outer_covariances(self, inner: list[np.ndarray]) -> list[np.ndarray]:
-        pairs = zip(self.model.standard_effects, inner, strict=True)
-        return [e.outer(np.swapaxes(e.outer(C), 1, 2)) for e, C in pairs]
+        return self.solution.prediction_covariance()
 
 
 def loaded_rows(solution, white: WhiteRows, reml: bool) -> np.ndarray:
@@ -342,7 +312,12 @@ class FixedSolution(Solution):
         self.beta = triangular(self.root, forward, transpose=True)
         self.rss = columns.yy - float(forward @ forward)
         self.log_det, self.log_det_beta = 0.0, 2.0 * float(np.log(np.diag(self.root)).sum())
-        self.effects, self.lower = [], []
+        self.spherical, self.lower = [], []
+
+    @cached_property
+    def effects(self) -> list[np.ndarray]:
+        """No factor: nothing."""
+        return []
 
     def beta_covariance(self) -> np.ndarray:
         """``(X'X)^{-1}``, shape ``(p, p)``."""

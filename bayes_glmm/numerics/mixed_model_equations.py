@@ -28,15 +28,17 @@ over beta, is
 
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from .covariance import Covariance
-from .level_blocks import consecutive, indicator, product
+from .level_blocks import consecutive, indicator, product, triangular
 from .mixed_model_solution import Solution, SparseSolution
 from .sparse_root import Sparsity
+from .standardise import StandardisedEffects, scale_effects, standardise_effects, usual_size
 
 # the coupling of the largest factor with the others is kept dense where it is small or full
 SMALL, FULL = 200_000, 0.25
@@ -71,6 +73,9 @@ class MixedModelEquations:
         The entries of each factor's Lambda.
     slices
         Where they stand in ``theta``.
+    standard, inner
+        The factors' effects standardised, and those of the standardised columns, which the
+        cross-products are of: a column far from zero costs no digits.
     largest, first
         Position of the factor that is eliminated, -1 for none, and that factor.
     related, precision, log_det_relatives
@@ -84,13 +89,15 @@ class MixedModelEquations:
 
     def __init__(self, X: np.ndarray, effects) -> None:
         self.X, self.effects = X, tuple(effects)
+        self.standard = tuple(standardise_effects(e) for e in self.effects)
+        self.inner = tuple(s.effects for s in self.standard)
         self.p = X.shape[1]
         self.related = tuple(e.relationship is not None for e in self.effects)
         largest = int(np.argmax([e.n_levels for e in self.effects]))
         is_sorted = bool(np.all(np.diff(self.effects[largest].index) >= 0))
         self.largest = largest if is_sorted and not self.related[largest] else -1
-        self.first: Any = NoEffects(len(X)) if self.largest < 0 else self.effects[largest]
-        self.start = np.flatnonzero(np.diff(self.first.index, prepend=-1))
+        self.first: Any = NoEffects(len(X)) if self.largest < 0 else self.inner[largest]
+        self.starts = np.flatnonzero(np.diff(self.first.index, prepend=-1))
         self.factors = tuple(Covariance(e.blocks) for e in self.effects)
         self.slices = consecutive([f.size for f in self.factors])
         others = [k for k in range(len(self.effects)) if k != self.largest]
@@ -101,7 +108,7 @@ class MixedModelEquations:
         self.sparsity = None
         if others:
             self.Z_first = indicator([self.first])
-            self.Z_rest = indicator([self.effects[k] for k in others])
+            self.Z_rest = indicator([self.inner[k] for k in others])
             self.sparsity = self._find_sparsity()
 
     def _find_sparsity(self) -> Sparsity | None:
@@ -161,30 +168,71 @@ class MixedModelEquations:
         shape = (self.n_rest, self.n_rest)
         return sparse.csr_array((np.concatenate(data), np.concatenate(columns), pointer), shape)
 
-    def with_columns(self, X: np.ndarray, effects) -> "MixedModelEquations":
-        """Give the same structure, dense, with other values in ``X`` and the factors' ``Z``."""
+    def with_columns(self, X: np.ndarray, inner) -> "MixedModelEquations":
+        """Give the same structure, dense, with other values in ``X`` and standardised columns."""
         twin = copy(self)
-        twin.X, twin.effects, twin.sparsity = X, tuple(effects), None
+        twin.X, twin.inner, twin.sparsity = X, tuple(inner), None
         if self.largest >= 0:
-            twin.first = twin.effects[self.largest]
+            twin.first = twin.inner[self.largest]
         if self.rest:
             twin.Z_first = indicator([twin.first])
-            twin.Z_rest = indicator([twin.effects[k] for k, _ in self.rest])
+            twin.Z_rest = indicator([twin.inner[k] for k, _ in self.rest])
         return twin
 
-    def unit_theta(self) -> np.ndarray:
-        """Give uncorrelated effects of root mean square 1 on the linear predictor."""
-        scale = zip(self.factors, self._row_scale(), strict=True)
-        return np.concatenate([np.diag(s)[f.entries] for f, s in scale])
+    @cached_property
+    def inner_jacobian(self) -> np.ndarray:
+        """Derivatives of the standardised effects' ``theta`` by the user's, ``(m, m)``.
 
+        The first is this matrix times the second: the entries of ``T Lambda``. Along them no
+        search sees the origin and the scale of columns.
+        """
+        found = np.zeros((sum(f.size for f in self.factors),) * 2)
+        for f, part, s in zip(self.factors, self.slices, self.standard, strict=True):
+            rows, columns = f.entries
+            found[part, part] = s.T[np.ix_(rows, rows)] * (columns[:, None] == columns)
+        return found
+
+    def directions(self, free: np.ndarray) -> np.ndarray:
+        """Give the steps of free entries that are ones of the inner entries, as columns.
+
+        Entries that are held are zeros of a Lambda, so that the others' part of
+        ``inner_jacobian`` is the map of theirs.
+        """
+        part = np.ascontiguousarray(self.inner_jacobian[np.ix_(free, free)])
+        return triangular(part, np.eye(len(part)))
+
+    @cached_property
+    def outer_jacobian(self) -> np.ndarray:
+        """Inverse of ``inner_jacobian``."""
+        return self.directions(np.arange(len(self.inner_jacobian)))
+
+    @cached_property
+    def start(self) -> list[StandardisedEffects]:
+        """Columns in which a search may take the effects as uncorrelated: the user's, scaled.
+
+        Where these nearly depend on each other, so do their effects, and the standardised serve.
+        """
+        pairs = zip(self.standard, self.effects, strict=True)
+        return [s if s.is_oblique else scale_effects(e) for s, e in pairs]
+
+    def uncorrelated(self, sd: np.ndarray) -> np.ndarray:
+        """Give ``theta`` where effects of the columns of ``start`` have these SDs, in one array."""
+        parts, last = [], 0
+        for f, s in zip(self.factors, self.start, strict=True):
+            own, last = np.diag(sd[last : last + f.q]), last + f.q
+            parts.append(s.outer(own).T[f.entries])
+        return np.concatenate(parts)
+
+    @property
+    def unit_theta(self) -> np.ndarray:
+        """Give ``theta`` of such effects of root mean square 1 on the linear predictor."""
+        return self.uncorrelated(np.ones(sum(f.q for f in self.factors)))
+
+    @cached_property
     def theta_scale(self) -> np.ndarray:
         """Give each entry's size where its effect has root mean square 1: no zeros."""
-        scale = zip(self.factors, self._row_scale(), strict=True)
-        return np.concatenate([s[f.entries[0]] for f, s in scale])
-
-    def _row_scale(self) -> list[np.ndarray]:
-        root = [np.sqrt(np.mean(e.Z**2, axis=0)) for e in self.effects]
-        return [1 / np.where(r > 0, r, 1.0) for r in root]
+        pairs = zip(self.factors, self.effects, strict=True)
+        return np.concatenate([usual_size(e.Z)[f.entries[0]] for f, e in pairs])
 
     def cross_products(self, z: np.ndarray, weight: np.ndarray) -> "CrossProducts":
         """Collect all that the equations need of response ``z`` (n,) and ``weight`` (n,)."""
@@ -195,9 +243,9 @@ class MixedModelEquations:
         B = np.empty((first.n_levels, q, self.p + 1))
         for a in range(q):
             Za = first.Z[:, a]
-            B[:, a] = np.add.reduceat(weighted * Za, self.start, axis=1).T
+            B[:, a] = np.add.reduceat(weighted * Za, self.starts, axis=1).T
             for b in range(a + 1):
-                total = np.add.reduceat(weight * Za * first.Z[:, b], self.start)
+                total = np.add.reduceat(weight * Za * first.Z[:, b], self.starts)
                 A[:, a, b] = A[:, b, a] = total
         coupling, rest, rest_columns = self._rest_products(weight, columns)
         return CrossProducts(

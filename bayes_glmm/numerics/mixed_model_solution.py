@@ -1,6 +1,7 @@
 """The mixed model equations solved at one point: estimates, predictions, criterion, gradient.
 
-Formulas and notation are those of ``mixed_model_equations``.
+Formulas and notation are those of ``mixed_model_equations``. The Lambdas within are those of the
+standardised columns of the effects; what comes out is in the user's terms.
 """
 
 from functools import cached_property
@@ -33,8 +34,8 @@ class Solution:
     ----------
     beta
         Generalized least squares estimate, shape ``(p,)``.
-    effects
-        Best linear unbiased predictions ``b``, one array ``(levels, q)`` per factor.
+    spherical
+        ``v`` with the predictions ``b = Lambda v``, one array ``(levels, q)`` per factor.
     rss
         ``z'Pz``.
     log_det, log_det_beta
@@ -44,7 +45,8 @@ class Solution:
     def __init__(self, products: "CrossProducts", theta: np.ndarray) -> None:
         e = products.equations
         self.products, self.theta = products, theta
-        self.lower = [f.factor(theta[s]) for f, s in zip(e.factors, e.slices, strict=True)]
+        parts = zip(e.factors, e.slices, e.standard, strict=True)
+        self.lower = [s.inner(f.factor(theta[part])) for f, part, s in parts]
         self.lower_first = self.lower[e.largest] if e.largest >= 0 else np.zeros((1, 1))
         self._eliminate_first()
         self._factor_schur()
@@ -108,7 +110,7 @@ class Solution:
         return found[:r]
 
     def _predict(self, u: np.ndarray) -> None:
-        """Find ``Z'Pz`` and the predictions ``b = Lambda v``, ``v = A Lambda' Z'Pz``."""
+        """Find ``Z'Pz`` and the spherical predictions, ``v = A Lambda' Z'Pz``."""
         c, e = self.products, self.products.equations
         p = e.p
         left = c.B[:, :, p] - c.B[:, :, :p] @ self.beta
@@ -125,7 +127,12 @@ class Solution:
         self.spherical = self._by_factor(
             first[:, :, 0] @ self.lower_first, lambda k, part: u[part].reshape(-1, e.factors[k].q)
         )
-        self.effects = [v @ L.T for v, L in zip(self.spherical, self.lower, strict=True)]
+
+    @cached_property
+    def effects(self) -> list[np.ndarray]:
+        """Best linear unbiased predictions ``b``, one array ``(levels, q)`` per factor."""
+        parts = zip(self.products.equations.standard, self.spherical, self.lower, strict=True)
+        return [s.outer(v @ L.T) for s, v, L in parts]
 
     def _by_factor(self, first, rest) -> list[np.ndarray]:
         """Put the largest factor's array among those of the others, factors in order."""
@@ -210,7 +217,8 @@ class Solution:
     def forms(self, reml: bool) -> list[np.ndarray]:
         """``Z_l'QZ_l Lambda`` by level, ``(levels, q, q)`` per factor; Q is P or ``V^{-1}``.
 
-        REML takes ``Z'V^{-1}X M^{-1} X'V^{-1}Z Lambda`` from what ML has.
+        Z and Lambda are those of the standardised columns. REML takes
+        ``Z'V^{-1}X M^{-1} X'V^{-1}Z Lambda`` from what ML has.
         Of related levels they are the blocks of ``Z'QZ (A x Lambda)``.
         """
         e = self.products.equations
@@ -247,7 +255,7 @@ class Solution:
             if e.related[k]:
                 L = self.lower[k]
                 found[k] = L @ self._inverse_blocks(part, len(L), reml) @ L.T
-        return found
+        return [s.outer_covariance(C) for s, C in zip(e.standard, found, strict=True)]
 
     def _inverse_blocks(self, part: slice, q: int, reml: bool) -> np.ndarray:
         """Var(v - v^) of one of the other factors by level, ``(levels, q, q)``."""
@@ -275,7 +283,7 @@ class Solution:
             e.factors, self.scores, self.spherical, self.form_sums(reml), strict=True
         ):
             parts.append(factor.gradient(2 * (form - k.T @ v / phi)))
-        return np.concatenate(parts)
+        return np.concatenate(parts) @ e.inner_jacobian
 
     def degrees_of_freedom(self, reml: bool) -> int:
         """``n - p`` for REML, n for ML."""

@@ -1,11 +1,14 @@
 """Columns made orthogonal with unit mean square, so that every search sees one scale."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.linalg import qr, solve_triangular
 
+FAR = 10.0  # standard deviations of a column between its mean and zero
+OBLIQUE = 0.1  # share of a column outside the span of others, below which it is nearly in it
 DEPENDENT = 1e-10  # share of a column outside the span of others, that is rounding
 
 
@@ -16,7 +19,7 @@ class Standardised:
     Attributes
     ----------
     columns
-        Shape ``(n, p)``, ``columns' columns = n I``.
+        Shape ``(n, p)``; by ``standardise`` ``columns' columns = n I``.
     R
         Upper triangular, ``(p, p)``.
     """
@@ -71,14 +74,26 @@ class StandardisedEffects:
     effects: Any
     T: np.ndarray
 
+    @cached_property
+    def _back(self) -> np.ndarray:
+        return solve_triangular(self.T, np.eye(len(self.T)), lower=True)
+
+    @cached_property
+    def is_oblique(self) -> bool:
+        """Whether correlated columns nearly depend on each other, as an intercept and a year."""
+        return bool(np.any(np.diag(self.T) < OBLIQUE * np.linalg.norm(self.T, axis=0)))
+
     def inner(self, factor: np.ndarray) -> np.ndarray:
         """Lambda of the effects of ``columns``."""
         return self.T @ factor
 
     def outer(self, inner: np.ndarray) -> np.ndarray:
         """Effects of the user's columns, given those of ``columns``, ``(..., q)``."""
-        rows = inner.reshape(-1, len(self.T))
-        return solve_triangular(self.T, rows.T, lower=True).T.reshape(inner.shape)
+        return inner @ self._back.T
+
+    def outer_covariance(self, inner: np.ndarray) -> np.ndarray:
+        """Covariance of the same, ``(..., q, q)``."""
+        return self.outer(np.swapaxes(self.outer(inner), -1, -2))
 
 
 def usual_size(Z: np.ndarray) -> np.ndarray:
@@ -106,6 +121,12 @@ def standardise_effects(effects: Any) -> StandardisedEffects:
     return StandardisedEffects(replace(effects, Z=columns), T)
 
 
+def scale_effects(effects: Any) -> StandardisedEffects:
+    """Scale the columns of a factor to unit mean squares."""
+    usual = usual_size(effects.Z)
+    return StandardisedEffects(replace(effects, Z=effects.Z * usual), np.diag(1 / usual))
+
+
 def standardise(X: np.ndarray) -> Standardised:
     """Orthogonalise the columns of ``X`` (full column rank) by QR, in their order."""
     n, p = X.shape
@@ -117,3 +138,18 @@ def standardise(X: np.ndarray) -> Standardised:
     Q, R = factors
     root = np.sqrt(n)
     return Standardised(np.ascontiguousarray(Q * root), R * scale / root)
+
+
+def centre(X: np.ndarray) -> Standardised:
+    """Take their means off columns far from zero, where the first column is an intercept.
+
+    Against lost digits, for weights that may vanish: of rows without weight orthogonal columns
+    are not independent, where those of the user may be.
+    """
+    R = np.eye(X.shape[1])
+    if not X.shape[1] or not np.all(X[:, 0] == 1.0):
+        return Standardised(X, R)
+    mean, sd = X.mean(axis=0), X.std(axis=0)
+    far = (sd > 0) & (np.abs(mean) > FAR * sd)
+    R[0, far] = mean[far]
+    return Standardised(X - np.where(far, mean, 0.0), R)

@@ -338,6 +338,62 @@ def test_columns_of_any_scale_and_place_give_the_same_fit():
     assert far.variance.estimate == pytest.approx(fit.variance.estimate, rel=1e-5)
 
 
+def far_from_zero(method, shift):
+    """Fits of a slope whose column starts at zero, and far away."""
+    near = bg.load_dataset("sleepstudy")
+    far = near.assign(days=near["days"] + shift)
+    formula = "reaction ~ days + (days | subject)"
+    models = [bg.GLMM(formula, data, family="gaussian") for data in (near, far)]
+    return models, [model.fit(method) for model in models]
+
+
+@pytest.mark.parametrize("shift", [2000, 20_000])  # years; days since 1970
+@pytest.mark.parametrize(
+    "method",
+    [bg.REML(), bg.ML(), bg.REML(df="kenward-roger"), bg.PQL(), bg.MQL()],
+    ids=["reml", "ml", "kenward-roger", "pql", "mql"],
+)
+def test_slopes_of_a_column_far_from_zero_are_those_of_one_near_it(method, shift):
+    """The same model: the intercepts are those at zero, all else stays.
+
+    What rounds are the user's own parameters: an intercept and its variance at zero lose
+    ``shift`` and ``shift^2`` times the precision of a double to the cancellation of their parts.
+    """
+    models, (near, far) = far_from_zero(method, shift)
+    if near.loglik is not None:
+        assert far.loglik == pytest.approx(near.loglik, abs=1e-7)
+    assert near.converged and far.converged
+    codes = [[m.code for m in fit.messages] for fit in (near, far)]
+    assert codes[1] == ["distant-origin", *codes[0]]
+    sd, slope, corr, sigma = near.variance.estimate
+    at_zero = np.sqrt(sd**2 - 2 * shift * corr * sd * slope + (shift * slope) ** 2)
+    found = far.variance.estimate
+    np.testing.assert_allclose(found[[0, 1, 3]], [at_zero, slope, sigma], rtol=1e-5)
+    np.testing.assert_allclose(far.beta[1], near.beta[1], rtol=1e-6)
+    np.testing.assert_allclose(far.se().iloc[1], near.se().iloc[1], rtol=1e-5)
+    if method.name == "mql":
+        return
+    rows = [model.design.frame.iloc[:20] for model in models]
+    predicted = [
+        fit.predict(frame)["estimate"] for fit, frame in zip((near, far), rows, strict=True)
+    ]
+    np.testing.assert_allclose(predicted[1], predicted[0], rtol=1e-6)
+
+
+def test_a_correlation_of_one_is_told_from_a_distant_origin():
+    rng = np.random.default_rng(7)
+    g, t = np.repeat(np.arange(40), 6), np.tile(np.arange(6.0), 40)
+    b = rng.normal(size=40)
+    y = 3 * b[g] + b[g] * t + rng.normal(size=240)  # the intercept at t = 0 is 3 times the slope
+    for shift, codes in (
+        (0, {"correlation-at-limit"}),
+        (2000, {"correlation-at-limit", "distant-origin"}),
+    ):
+        data = pd.DataFrame({"y": y, "t": t + shift, "g": g})
+        fit = bg.GLMM("y ~ t + (t | g)", data, family="gaussian").fit("reml")
+        assert {m.code for m in fit.messages} == codes
+
+
 @pytest.mark.parametrize("method", ["reml", "ml"])
 @pytest.mark.parametrize(
     "residual", [bg.residual.CompoundSymmetry(by="g"), bg.residual.Unstructured("t", by="g")]

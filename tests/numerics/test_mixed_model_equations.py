@@ -1,5 +1,6 @@
 """Henderson's equations against dense generalized least squares and numerical derivatives."""
 
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -35,6 +36,16 @@ KINDS = [(name, False) for name in STRUCTURES] + [
 ]
 
 
+@dataclass
+class Effects:
+    index: np.ndarray
+    Z: np.ndarray
+    n_levels: int
+    blocks: tuple
+    A: np.ndarray
+    relationship: Relationship | None
+
+
 @pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}, sparse" if kind[1] else kind[0])
 def problem(request, monkeypatch):
     name, is_sparse = request.param
@@ -49,9 +60,9 @@ def problem(request, monkeypatch):
         index = rng.permutation(np.r_[np.arange(own), rng.integers(0, own, N - own)])
         q = sum(map(len, blocks))
         Z = np.c_[np.ones(N), rng.normal(size=(N, q - 1))]
-        effects.append(SimpleNamespace(index=index, Z=Z, n_levels=levels, blocks=blocks))
-        effects[-1].A = kinship(levels, rng) if related else np.eye(levels)
-        effects[-1].relationship = Relationship.of(effects[-1].A) if related else None
+        A = kinship(levels, rng) if related else np.eye(levels)
+        relationship = Relationship.of(A) if related else None
+        effects.append(Effects(index, Z, levels, blocks, A, relationship))
     if name.startswith("nested"):
         for inner, outer in pairwise(effects):
             outer.index = inner.index // (inner.n_levels // outer.n_levels)
@@ -162,9 +173,7 @@ def test_rows_may_come_in_any_order(problem):
     """No factor is eliminated where the rows are not sorted by the largest; nothing else moves."""
     mixed = np.random.default_rng(5).permutation(N)
     e = problem.equations
-    effects = [
-        SimpleNamespace(**{**vars(f), "index": f.index[mixed], "Z": f.Z[mixed]}) for f in e.effects
-    ]
+    effects = [replace(f, index=f.index[mixed], Z=f.Z[mixed]) for f in e.effects]
     other = mme.MixedModelEquations(problem.X[mixed], effects)
     assert other.largest == -1
     found = other.cross_products(problem.z[mixed], problem.weight[mixed]).solve(problem.theta)

@@ -32,7 +32,7 @@ def notes(
             *of_order(method, problem),
             *of_association(problem, solution),
             *of_convergence(solution),
-            *(on_the_boundary(variance) if variance is not None else ()),
+            *(on_the_boundary(model, variance) if variance is not None else ()),
             *of_clusters(method, problem, solution, vcovs),
         )
     )
