@@ -13,7 +13,6 @@ from pandas.api import types
 
 from .columns import DataError, _codes, _describe, column_of, is_factor, levels_of
 
-FAR = 10.0  # standard deviations of a column between its mean and zero: an origin that is distant
 _RESERVED = ("chain", "draw", "term", "observation", "beta", "dispersion")
 
 
@@ -102,9 +101,9 @@ class GroupBlock:
         Triples (intercept, column, distance): the mean of the column is ``FAR`` or more of its
         standard deviations from zero, where the intercept's effects are.
         """
-        mean, sd = self.Z.mean(axis=0), self.Z.std(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            distance = np.where(sd > 0, np.abs(mean) / sd, 0.0)
+        from ..numerics.standardise import FAR, distance_from_zero  # loads SciPy
+
+        distance = distance_from_zero(self.Z)
         constant = np.flatnonzero(np.all(self.Z == 1.0, axis=0))
         return tuple(
             (int(i), int(j), float(distance[j]))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import qr, solve_triangular
 
 FAR = 10.0  # standard deviations of a column between its mean and zero
-OBLIQUE = 0.1  # share of a column outside the span of others, below which it is nearly in it
+OBLIQUE = 1 / FAR  # share of an intercept outside the span of a column as far as that, at most
 DEPENDENT = 1e-10  # share of a column outside the span of others, that is rounding
 
 
@@ -96,6 +96,13 @@ class StandardisedEffects:
         return self.outer(np.swapaxes(self.outer(inner), -1, -2))
 
 
+def distance_from_zero(columns: np.ndarray) -> np.ndarray:
+    """Give each column's mean over its standard deviation, absolute; zero if it is constant."""
+    mean, sd = columns.mean(axis=0), columns.std(axis=0)
+    varies = sd > 0
+    return np.where(varies, np.abs(mean) / np.where(varies, sd, 1.0), 0.0)
+
+
 def usual_size(Z: np.ndarray) -> np.ndarray:
     """Give each effect's SD where its part of the predictor has root mean square 1, ``(q,)``."""
     root = np.sqrt(np.mean(Z**2, axis=0))
@@ -149,7 +156,6 @@ def centre(X: np.ndarray) -> Standardised:
     R = np.eye(X.shape[1])
     if not X.shape[1] or not np.all(X[:, 0] == 1.0):
         return Standardised(X, R)
-    mean, sd = X.mean(axis=0), X.std(axis=0)
-    far = (sd > 0) & (np.abs(mean) > FAR * sd)
+    far, mean = distance_from_zero(X) >= FAR, X.mean(axis=0)
     R[0, far] = mean[far]
     return Standardised(X - np.where(far, mean, 0.0), R)
