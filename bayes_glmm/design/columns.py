@@ -32,7 +32,7 @@ def as_frame(data: Any) -> pd.DataFrame:
     if hasattr(data, "to_pandas"):
         data = data.to_pandas()
     if isinstance(data, pd.DataFrame):
-        frame = data.copy()
+        frame = data.copy(deep=False)  # pandas copies what either writes to
     elif isinstance(data, dict) or (isinstance(data, list) and _are_records(data)):
         frame = _build_frame(data)
     else:
@@ -105,7 +105,7 @@ def complete_rows(frame: pd.DataFrame, names: Sequence[str], missing: str) -> pd
     columns = list(dict.fromkeys(names))
     if not columns:
         return frame
-    absent = np.column_stack([column_of(frame, name).isna() for name in columns])
+    absent = np.column_stack([pd.isna(column_of(frame, name).array) for name in columns])
     rows = absent.any(axis=1)
     if not rows.any():
         return frame

@@ -101,6 +101,8 @@ class GroupBlock:
         Triples (intercept, column, distance): the mean of the column is ``FAR`` or more of its
         standard deviations from zero, where the intercept's effects are.
         """
+        if self.q == 1:
+            return ()
         from ..numerics.standardise import FAR, distance_from_zero  # loads SciPy
 
         distance = distance_from_zero(self.Z)

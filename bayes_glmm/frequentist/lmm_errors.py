@@ -16,7 +16,6 @@ the exact gradient. The parameters are those that see standardised columns of th
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
 
 from ..fit import Fit
 from ..numerics.newton import inverse_information
@@ -97,8 +96,9 @@ def variance_errors(search: LinearSearch, maximum: LinearMaximum, sigma2: float)
     vcov_slopes.append(sigma2 * maximum.state.beta_covariance)
     effect_slopes.append([np.zeros_like(b) for b in maximum.state.effects])
     by_factor = [np.array([s[k] for s in effect_slopes]) for k in range(len(effect_slopes[-1]))]
-    turn = np.asarray(block_diag(turn, 1.0))
-    return VarianceErrors(covariance, turn, positions, np.array(vcov_slopes), by_factor, proper)
+    whole = np.eye(len(covariance))
+    whole[:-1, :-1] = turn
+    return VarianceErrors(covariance, whole, positions, np.array(vcov_slopes), by_factor, proper)
 
 
 def _at(search: LinearSearch, x, directions, sigma2: float, nu: int):

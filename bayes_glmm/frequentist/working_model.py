@@ -169,6 +169,7 @@ def iterate(
     """
     equations, lowest = problem.equations, problem.bound.link.lowest
     unit = np.concatenate([f.diagonal.astype(float) for f in equations.factors])
+    size = np.ones_like(unit)
     inner, hessian = START_SD * unit if start is None else equations.inner_jacobian @ start, None
     eta, change, damping = start_predictor(problem.bound, problem.y, problem.trials), np.inf, 1.0
     for iteration in range(1, LIMIT + 1):  # noqa: B007
@@ -179,7 +180,7 @@ def iterate(
         # no finer than the working model itself is known
         accuracy = max(0.5 * min(change, 1.0), tolerance)
         criterion = Criterion(problem, products)
-        minimum = minimise(criterion, inner, np.ones_like(inner), hessian, accuracy)
+        minimum = minimise(criterion, inner, size, hessian, accuracy, one_sided=True)
         inner, hessian = minimum.x, minimum.hessian
         theta = equations.outer_jacobian @ inner
         step = problem.predictor(criterion.solution(theta)) - eta

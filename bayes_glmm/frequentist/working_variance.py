@@ -1,7 +1,6 @@
 """Variance components of a working linear mixed model, with standard errors."""
 
 import numpy as np
-from scipy.linalg import block_diag
 
 from ..fit import Variance, components_of
 from ..numerics.newton import difference_hessian, inverse_information
@@ -60,6 +59,8 @@ def information_inverse(working: WorkingFit, phi: float) -> np.ndarray:
     m, inside = len(working.theta), np.flatnonzero(working.theta)
     kept = np.r_[inside, m] if free else inside
     turn = working.products.equations.directions(inside)
+    outer = np.eye(len(kept))
+    outer[: len(inside), : len(inside)] = turn
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         theta = working.theta.copy()
@@ -71,10 +72,8 @@ def information_inverse(working: WorkingFit, phi: float) -> np.ndarray:
             slope = np.r_[slope, solution.degrees_of_freedom(reml) - solution.rss / value]
         return solution.criterion(reml, value), slope
 
-    last = [np.log(phi)] if free else []
-    x = np.r_[np.linalg.solve(turn, working.theta[inside]), last]
+    x = np.linalg.solve(outer, np.r_[working.theta, np.log(phi)][kept])
     information = difference_hessian(objective, x, np.ones_like(x)) / 2
-    outer = block_diag(turn, np.eye(len(last)))
     covariance = np.zeros((m + free, m + free))
     covariance[np.ix_(kept, kept)] = outer @ inverse_information(information)[0] @ outer.T
     return covariance

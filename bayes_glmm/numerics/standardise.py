@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import qr, solve_triangular
 
+from .level_blocks import triangular
+
 FAR = 10.0  # standard deviations of a column between its mean and zero
 OBLIQUE = 1 / FAR  # share of an intercept outside the span of a column as far as that, at most
 DEPENDENT = 1e-10  # share of a column outside the span of others, that is rounding
@@ -76,7 +78,7 @@ class StandardisedEffects:
 
     @cached_property
     def _back(self) -> np.ndarray:
-        return solve_triangular(self.T, np.eye(len(self.T)), lower=True)
+        return triangular(self.T, np.eye(len(self.T)))
 
     @cached_property
     def is_oblique(self) -> bool:
@@ -111,21 +113,19 @@ def usual_size(Z: np.ndarray) -> np.ndarray:
 
 def standardise_effects(effects: Any) -> StandardisedEffects:
     """Standardise the columns of a factor; those that depend on each other are scaled only."""
-    Z = effects.Z
-    columns, T = np.empty_like(Z), np.zeros((Z.shape[1],) * 2)
+    scaled = scale_effects(effects)
+    columns, T = scaled.effects.Z, scaled.T
     for block in effects.blocks:
+        if len(block) == 1:
+            continue
         last_first = list(block)[::-1]  # an upper triangle turned round is a lower one
-        part = standardise(Z[:, last_first])
+        part = standardise(columns[:, last_first])
         diagonal = np.diag(part.R)
-        usual = usual_size(Z[:, last_first])
-        if np.all(np.abs(diagonal) * usual > DEPENDENT):
-            sign = np.sign(diagonal)
+        if np.all(np.abs(diagonal) > DEPENDENT):
+            sign, size = np.sign(diagonal), np.diag(T)[last_first]
             columns[:, last_first] = part.columns * sign
-            T[np.ix_(last_first, last_first)] = part.R * sign[:, None]
-        else:
-            columns[:, last_first] = Z[:, last_first] * usual
-            T[last_first, last_first] = 1 / usual
-    return StandardisedEffects(replace(effects, Z=columns), T)
+            T[np.ix_(last_first, last_first)] = sign[:, None] * part.R * size
+    return scaled
 
 
 def scale_effects(effects: Any) -> StandardisedEffects:
