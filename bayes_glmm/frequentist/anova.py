@@ -1,5 +1,6 @@
 """anova(): tests of nested models by likelihood ratios; of GEE by Wald and score statistics."""
 
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -11,8 +12,9 @@ from ..fit import Fit, check_fit
 from ..progress import Progress
 from .chi_bar import likelihood_ratio
 from .gee.hypotheses import compare_nested
-from .nesting import Pair, bootstrap_p, check_fixed, effects_of, pair_of
-from .replicates import BELOW
+from .lmm_refits import bootstrapped, fitted
+from .nesting import Pair, bootstrap_p, check_fixed, effects_of, pair_of, same_rows
+from .replicates import BELOW, Failed
 
 COLUMNS = ["label", "npar", "loglik", "aic", "statistic", "reference", "p_value", "df", "p_naive"]
 BOOTSTRAP = ["p_boot", "zero_share", "failed"]
@@ -63,30 +65,29 @@ def anova(
     if fits and all(isinstance(fit, Fit) and fit.method.name == "gee" for fit in fits):
         return equations_anova(fits, bootstrap)
     check(fits)
-    if bootstrap and any(f.method.name == "reml" or f.model.residual is not None for f in fits):
-        raise ValueError(
-            f"anova(bootstrap={bootstrap}) simulates for ML fits with independent residuals: leave "
-            "bootstrap out, or refit by ML() without residual=."
-        )
     ordered = sorted(fits, key=lambda f: (f.npar, len(effects_of(f))))
     labels = labelled(ordered)
     rows = [row(label, fit) for label, fit in zip(labels, ordered, strict=True)]
     for i, (small, large) in enumerate(pairwise(ordered), start=1):
         statistic = likelihood_ratio(cast("float", small.loglik), cast("float", large.loglik))
+        of_weights, of_ratios = np.random.SeedSequence(seed, spawn_key=(i,)).spawn(2)
+        simulate = partial(linear_bootstrap, small, large)
         if small.model.residual is not None or large.model.residual is not None:
             rows[i] |= fixed_parts(small, large, statistic)
-            continue
-        pair = pair_of(small, large)
-        if pair.large.layout.size == pair.small.layout.size:
-            raise ValueError(
-                f"anova() got {labels[i - 1]!r} and {labels[i]!r}, which have {small.npar} "
-                "parameters each: give models that differ."
-            )
-        of_weights, of_ratios = np.random.SeedSequence(seed, spawn_key=(i,)).spawn(2)
-        rows[i] |= tested(pair, statistic, of_weights)
-        rows[i]["note"] = " ".join(notes(pair, small, large, rows[i]))
+        else:
+            pair = pair_of(small, large)
+            if pair.large.layout.size == pair.small.layout.size:
+                raise ValueError(
+                    f"anova() got {labels[i - 1]!r} and {labels[i]!r}, which have {small.npar} "
+                    "parameters each: give models that differ."
+                )
+            rows[i] |= tested(pair, statistic, of_weights)
+            rows[i]["note"] = " ".join(notes(pair, small, large, rows[i]))
+            if small.method.name != "reml":
+                simulate = pair.bootstrap
         if bootstrap:
-            rows[i] |= simulated(pair, statistic, bootstrap, of_ratios, workers, progress)
+            ratios, failed = simulate(bootstrap, of_ratios, workers, progress)
+            rows[i] |= simulated(ratios, failed, statistic)
     extra = [*COLUMNS, "bic", "deviance", *(BOOTSTRAP if bootstrap else []), "note"]
     return pd.DataFrame(rows).reindex(columns=extra)
 
@@ -191,9 +192,14 @@ def notes(pair: Pair, small: Fit, large: Fit, found: dict) -> list[str]:
     return said
 
 
-def simulated(pair: Pair, statistic: float, replicates: int, stream, workers, progress) -> dict:
+def linear_bootstrap(small: Fit, large: Fit, replicates: int, stream, workers, progress):
+    """Likelihood ratios of linear mixed models, restricted or with correlated residuals."""
+    rows = same_rows(small, large)
+    return bootstrapped(fitted(small), fitted(large), rows, replicates, stream, workers, progress)
+
+
+def simulated(ratios: np.ndarray, failed: list[Failed], statistic: float) -> dict:
     """Bootstrap p-value, share of ratios of zero, number of failures."""
-    ratios, failed = pair.bootstrap(replicates, stream, workers, progress)
     return {
         "p_boot": bootstrap_p(ratios, statistic),
         "zero_share": float(np.mean(ratios == 0.0)) if len(ratios) else np.nan,

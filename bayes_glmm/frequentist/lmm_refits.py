@@ -148,6 +148,12 @@ class Fitted:
             raise RuntimeError(f"no end after {maximum.evaluations} evaluations")
         return Fitted(self.model, search, maximum)
 
+    def from_every_start(self, y: np.ndarray) -> float:
+        """Maximised log-likelihood for another response, searched anew."""
+        search = self.search
+        again = LinearSearch(search.problem.with_response(y), search.reml, search.repeated)
+        return -0.5 * again.maximise().criterion
+
     @cached_property
     def lifted(self) -> np.ndarray:
         """The estimates with SDs of zero moved off it, where every search would stay."""
@@ -287,20 +293,31 @@ class LinearPair:
         progress: Progress = False,
     ) -> tuple[np.ndarray, list[Failed]]:
         """Likelihood ratios of data simulated from the small model, both models refitted."""
+        same = np.arange(self.small.search.problem.n)
+        return bootstrapped(self.small, self.large, same, replicates, stream, workers, progress)
 
-        def refits(rng: np.random.Generator):
-            y = self.small.simulate(rng)
-            less = self.small.refit(y, self.small.lifted).loglik
-            more = self.large.refit(y, self.large.lifted).loglik
-            return less, more, lambda: self._from_every_start(y)
 
-        return likelihood_ratios(refits, stream, replicates, workers, progress)
+def bootstrapped(
+    small: Fitted,
+    large: Fitted,
+    rows: np.ndarray,
+    replicates: int,
+    stream: np.random.SeedSequence,
+    workers=None,
+    progress: Progress = False,
+) -> tuple[np.ndarray, list[Failed]]:
+    """Likelihood ratios of data simulated from the small model, both models refitted.
 
-    def _from_every_start(self, y: np.ndarray) -> float:
-        """Maximised log-likelihood of the large model for another response, searched anew."""
-        search = self.large.search
-        again = LinearSearch(search.problem.with_response(y), search.reml, search.repeated)
-        return -0.5 * again.maximise().criterion
+    ``rows`` are those of the small model for each row of the large one.
+    """
+
+    def refits(rng: np.random.Generator):
+        y = small.simulate(rng)
+        less = small.refit(y, small.lifted).loglik
+        more = large.refit(y[rows], large.lifted).loglik
+        return less, more, lambda: large.from_every_start(y[rows])
+
+    return likelihood_ratios(refits, stream, replicates, workers, progress)
 
 
 def covariance_of(at: Fitted) -> np.ndarray:

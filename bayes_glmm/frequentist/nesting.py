@@ -225,14 +225,19 @@ def pair_of(small: Fit, large: Fit) -> Pair:
     ValueError
         If the smaller model is not contained in the larger; the message says in which part.
     """
-    a, b = small.model.design, large.model.design
     check_fixed(small, large)
     places = [place_of(small, k, large) for k in range(len(effects_of(small)))]
-    inverse = np.empty(a.n, int)
-    inverse[a.order] = np.arange(a.n)
     low, x_low, _ = likelihood_of(small, restricted=True)
     high, x_high, covariance = likelihood_of(large, restricted=True)
-    return Pair(low, x_low, high, x_high, covariance, places, inverse[b.order])
+    return Pair(low, x_low, high, x_high, covariance, places, same_rows(small, large))
+
+
+def same_rows(small: Fit, large: Fit) -> np.ndarray:
+    """Row of the small model's data for each row of the large one's: each sorts its own."""
+    a, b = small.model.design, large.model.design
+    inverse = np.empty(a.n, int)
+    inverse[a.order] = np.arange(a.n)
+    return inverse[b.order]
 
 
 def effects_of(fit: Fit) -> tuple:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import chi2
+from scipy.stats import f as f_distribution
 
 import bayes_glmm as bg
 from bayes_glmm.frequentist.nesting import pair_of
@@ -276,3 +277,48 @@ def test_bootstrap_p_values_are_uniform_under_the_null():
     # uniform on 1/40, …, 1: mean 0.5125, SD 0.289; four Monte Carlo errors of 60
     assert np.mean(p) == pytest.approx(0.5125, abs=4 * 0.289 / np.sqrt(60))
     assert np.mean(np.array(p) <= 0.2) == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 60))
+
+
+def test_bootstrap_of_correlated_residuals_has_the_exact_level():
+    """In balanced data with compound symmetry the ratio is a monotone function of an F ratio.
+
+    The likelihood factors into strata, and only that within clusters tells of the columns:
+    ``LR = G (m - 1) log(RSS_0 / RSS_1)``.
+    """
+    rng = np.random.default_rng(12)
+    G, m, B = 12, 6, 399
+    g, t = np.repeat(np.arange(G), m), np.tile(np.arange(m), G)
+    y = rng.normal(size=G)[g] + rng.normal(size=G * m) + 0.1 * t
+    rows = rng.permutation(G * m)  # no model is to rely on the rows' order
+    data = pd.DataFrame({"y": y, "t": t, "g": g}).iloc[rows]
+    residual = bg.residual.CompoundSymmetry(by="g")
+    small, large = (
+        bg.GLMM(f, data, family="gaussian", residual=residual).fit("ml")
+        for f in ("y ~ 1", "y ~ t + I(t**2)")
+    )
+    table = bg.anova(small, large, bootstrap=B)
+    within = y - np.bincount(g, y)[g] / m
+    X = np.c_[t - t.mean(), t**2 - np.mean(t**2)]
+    rss = [within @ within, np.sum((within - X @ np.linalg.lstsq(X, within)[0]) ** 2)]
+    df = G * (m - 1) - 2
+    assert table.statistic[1] == pytest.approx(G * (m - 1) * np.log(rss[0] / rss[1]), rel=1e-6)
+    p = f_distribution.sf((rss[0] - rss[1]) / 2 / (rss[1] / df), 2, df)
+    assert 0.02 < p < 0.5 and table.failed[1] == 0
+    # four standard errors of a share of B replicates
+    assert table.p_boot[1] == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / B))
+
+
+def test_bootstrap_of_restricted_likelihoods_is_that_of_the_boundary_test():
+    data = bg.load_dataset("sleepstudy").assign(x=lambda d: np.sin(3 * d["days"]))
+    small, large = (
+        bg.GLMM(f, data, family="gaussian").fit("reml")
+        for f in ("reaction ~ x + (1 | subject)", "reaction ~ x + (x || subject)")
+    )
+    table = bg.anova(small, large, bootstrap=199)
+    test = bg.boundary_test(large, "subject", "x", bootstrap=199)
+    p = table.p_value[1]
+    assert table.statistic[1] == pytest.approx(test.statistic, abs=1e-6)
+    # both are shares of 199 replicates, around the mixture with its small-sample error
+    assert table.p_boot[1] == pytest.approx(test.p_boot, abs=4 * np.sqrt(2 * 0.25 / 199))
+    assert table.p_boot[1] == pytest.approx(p, abs=0.15)
+    assert table.zero_share[1] == pytest.approx(0.5, abs=0.15)
