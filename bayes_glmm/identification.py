@@ -1,7 +1,8 @@
 """What the data leave undetermined, whatever the method.
 
 Two things depend on the responses and the design alone: coefficients without a finite estimate
-(``propriety.separation``), and the variance between levels that have one binary response each.
+(``propriety.separation``), and the variance between levels that have one binary response each. A
+third depends on the design: whether intercepts are those of a place far from all rows.
 ``GLMM.fit`` passes every fit through ``marked``, so that all methods say the same about them.
 """
 
@@ -31,7 +32,7 @@ def marked(fit: Fit, separation: Separation | None) -> Fit:
         With the messages first. Without a prior the coefficients that only separated rows
         could determine have NaN standard errors, all parameters if these are all rows.
     """
-    notes = list(one_binary_response(fit))
+    notes = [*one_binary_response(fit), *distant_origins(fit)]
     if separation is not None:
         notes.insert(0, message("separation", direction=separation.words))
         if fit.draws is None:
@@ -65,11 +66,39 @@ def without_errors(fit: Fit, undetermined: np.ndarray) -> Fit:
 
 def one_binary_response(fit: Fit) -> Iterator[Message]:
     """Say which estimated SDs are those of levels with one binary response each."""
-    components = () if fit.variance is None else fit.variance.components
-    estimated = {c.group for c in components if c.kind == "sd"}
+    estimated = estimated_groups(fit)
     for group in unidentified_groups(fit.model):
         if group in estimated:
             yield message("variance-not-identified", group=group)
+
+
+def estimated_groups(fit: Fit) -> set[str]:
+    """Name the factors whose standard deviations a fit has."""
+    components = () if fit.variance is None else fit.variance.components
+    return {c.group for c in components if c.kind == "sd"}
+
+
+def distant_origins(fit: Fit) -> Iterator[Message]:
+    """Say which random intercepts belong to a place far from all rows, and whether it matters.
+
+    A likelihood does not depend on the origin of a column whose slopes are correlated with the
+    intercepts; one without the correlation does, and so do priors.
+    """
+    estimated = estimated_groups(fit)
+    for g in fit.model.design.groups if estimated else ():
+        for i, j, distance in g.distant_origins:
+            correlated = any({i, j} <= set(block) for block in g.blocks)
+            decides = "" if correlated else "the independence of effects"
+            decides = "the prior on standard deviations and correlations" if fit.draws else decides
+            yield message(
+                "distant-origin-decides" if decides else "distant-origin",
+                intercept=g.columns[i],
+                group=g.group,
+                column=g.columns[j],
+                distance=distance,
+                middle=g.Z[:, j].mean(),
+                decides=decides,
+            )
 
 
 def unidentified_groups(model) -> list[str]:

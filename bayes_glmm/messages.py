@@ -21,9 +21,16 @@ CATALOGUE: dict[str, tuple[Severity, str, str, str]] = {
         "note",
         "The random effects {intercept} by {group} are those at {column} = 0, from which the rows "
         "are {distance:.0f} standard deviations of {column} away.",
-        "Their standard deviation, their correlation with the slopes and the priors on both speak "
-        "of rows that nobody has seen; without the correlation the model itself depends on where "
-        "zero is.",
+        "Their standard deviation and their correlation with the slopes speak of rows that nobody "
+        "has seen; slopes, predictions and the likelihood are those of any other origin.",
+        "To read them, centre the column, for example I({column} - {middle:.6g}).",
+    ),
+    "distant-origin-decides": (
+        "warning",
+        "The random effects {intercept} by {group} are those at {column} = 0, from which the rows "
+        "are {distance:.0f} standard deviations of {column} away, and there {decides} holds.",
+        "What is assumed at a place that nobody has seen decides how far intercepts and slopes at "
+        "the rows can vary, also the standard errors of the coefficients.",
         "Centre the column, for example I({column} - {middle:.6g}), and fit again.",
     ),
     "separation": (

@@ -4,7 +4,7 @@ Formula, data, family, link and priors meet here. Every default is resolved when
 is made, and bad input is refused here, so that no method checks data again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
@@ -103,7 +103,7 @@ class GLMM:
         check_response(design, family)
         stated = Priors() if priors is None else priors
         resolved = resolve_priors(stated, design, family, link, self.repeated)
-        notes = (*dropped_message(design), *distant_origins(design))
+        notes = dropped_message(design)
         values = (formula, design, family, link, stated, resolved, notes)
         names = ("formula", "design", "family", "link", "stated", "priors", "messages")
         for name, value in zip(names, values, strict=True):
@@ -333,17 +333,3 @@ def dropped_message(design: Design) -> tuple[Message, ...]:
     total = design.n + design.n_dropped
     columns = ", ".join(getattr(design, "dropped_columns", ())) or "model columns"
     return (message("rows-dropped", count=design.n_dropped, total=total, columns=columns),)
-
-
-def distant_origins(design: Design) -> Iterator[Message]:
-    """Say which random intercepts belong to a place far from all rows."""
-    for g in design.groups:
-        for i, j, distance in g.distant_origins:
-            yield message(
-                "distant-origin",
-                intercept=g.columns[i],
-                group=g.group,
-                column=g.columns[j],
-                distance=distance,
-                middle=g.Z[:, j].mean(),
-            )

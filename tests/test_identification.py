@@ -128,3 +128,27 @@ def test_only_independent_levels_of_binary_responses_are_meant():
     # relatives share what one record each shows
     half = pd.DataFrame(0.5 + 0.5 * np.eye(150), range(150), range(150))
     assert groups("y ~ x + (1 | row)", covariance={"row": half}) == []
+
+
+@pytest.mark.parametrize(
+    ("effects", "method", "code"),
+    [
+        ("(year | subject)", "reml", "distant-origin"),
+        ("(year | subject)", "ml", "distant-origin"),
+        ("(year || subject)", "reml", "distant-origin-decides"),
+        ("(year | subject)", bg.Integrated(draws=100), "distant-origin-decides"),
+        ("(1 | subject)", "reml", None),
+        ("(0 + year | subject)", "reml", None),
+        ("(I(year - 2004) | subject)", "reml", None),
+        ("(year | subject)", bg.GEE("exchangeable"), None),
+    ],
+)
+def test_intercepts_far_from_all_rows_are_said(effects, method, code):
+    data = bg.load_dataset("sleepstudy").assign(year=lambda d: 2000 + d["days"])
+    fit = bg.GLMM(f"reaction ~ year + {effects}", data, family="gaussian").fit(method)
+    (found,) = [m for m in fit.messages if m.code.startswith("distant")] or [None]
+    assert (found and found.code) == code
+    if found:
+        # days 0 to 9 of each subject: mean 4.5, standard deviation sqrt(99 / 12)
+        assert f"{2004.5 / np.sqrt(8.25):.0f} standard deviations of year" in str(found)
+        assert "I(year - 2004.5)" in str(found)
