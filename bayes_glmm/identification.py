@@ -89,7 +89,8 @@ def distant_origins(fit: Fit) -> Iterator[Message]:
         for i, j, distance in g.distant_origins:
             correlated = any({i, j} <= set(block) for block in g.blocks)
             decides = "" if correlated else "the independence of effects"
-            decides = "the prior on standard deviations and correlations" if fit.draws else decides
+            if fit.draws is not None:
+                decides = "the prior on standard deviations and correlations"
             yield message(
                 "distant-origin-decides" if decides else "distant-origin",
                 intercept=g.columns[i],

@@ -2,5 +2,6 @@
 
 from .expression import FormulaError
 from .parse import Formula, RandomTerm, Response, parse_formula
+from .terms import term_of
 
-__all__ = ["Formula", "FormulaError", "RandomTerm", "Response", "parse_formula"]
+__all__ = ["Formula", "FormulaError", "RandomTerm", "Response", "parse_formula", "term_of"]

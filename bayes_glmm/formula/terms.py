@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from .expression import MAX_POWER, Expression, FormulaError, check_expression
@@ -243,3 +244,8 @@ def _cross(left: Terms, right: Terms) -> Terms:
     pairs = ((a, b) for a in left.values() for b in right.values())
     products = (tuple(dict.fromkeys(a + b)) for a, b in pairs)
     return _union(*({frozenset(term): term} for term in products))
+
+
+def term_of(column: str) -> str:
+    """Name the term of a column: ``period`` for ``period[T.2]``."""
+    return re.sub(r"\[[^\]]*\]", "", column)

@@ -8,13 +8,12 @@ For :math:`H_0: L\beta = c` with :math:`q` rows,
 distribution.
 """
 
-import re
-
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2, f
 
 from ..fit import Fit, check_fit
+from ..formula import term_of
 from .gee.solve import solve_or_nan
 from .kenward_roger import KIND, has_small_sample, scaled_f
 from .lmm_errors import denominator_df
@@ -87,7 +86,7 @@ def contrast(fit: Fit, hypothesis) -> np.ndarray:
 
 def _columns_of(name: str, terms: list[str]) -> list[int]:
     """Positions of a coefficient, or of all columns of a term: ``period`` for ``period[T.2]``."""
-    found = [k for k, term in enumerate(terms) if name in (term, re.sub(r"\[[^\]]*\]", "", term))]
+    found = [k for k, term in enumerate(terms) if name in (term, term_of(term))]
     if not found:
         raise ValueError(
             f"The hypothesis names {name!r}, which is no coefficient and no term: give names from "

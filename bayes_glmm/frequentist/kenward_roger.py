@@ -78,7 +78,7 @@ def independent_rows(search: LinearSearch, label: str) -> MixedRows:
         If one is too large.
     """
     problem, repeated = search.problem, search.repeated
-    effects = tuple(e.effects for e in problem.standard_effects)
+    effects = problem.inner_effects
     blocks = RowBlocks(problem.n, effects, repeated.cluster if repeated else None)
     rows = MixedRows(problem.standard.columns, effects, blocks, repeated is not None)
     if (largest := rows.largest) > MOST_ROWS:
@@ -116,9 +116,7 @@ def expand(
     Once for W, and where residuals are correlated once more with M, which W weighs.
     """
     problem, x = search.problem, maximum.x
-    factors = zip(problem.standard_effects, problem.factors, problem.slices, strict=True)
-    roots = [e.inner(factor.factor(x[part])) for e, factor, part in factors]
-    D = tuple(sigma2 * L @ L.T for L in roots)
+    D = tuple(sigma2 * L @ L.T for L in maximum.state.solution.lower)
     free = maximum.free[problem.n_theta :]
     residual = residual_directions(search, x, sigma2, free)
     expansion = Expansion(MixedCovariance(rows, D, sigma2, residual).forms())

@@ -104,19 +104,17 @@ class Fitted:
             One of shape ``(draws, levels, q)`` per factor.
         """
         problem, state = self.search.problem, self.maximum.state
-        standard = problem.standard_effects
-        groups = [e.effects for e in standard] if state.white is None else state.white.effects
+        groups = problem.inner_effects if state.white is None else state.white.effects
         X = problem.standard.columns if state.white is None else state.white.X
         columns, precisions, loads = [], [], []
-        of_factors = zip(standard, groups, problem.factors, problem.slices, strict=True)
-        for e, g, factor, part in of_factors:
-            L = factor.factor(self.maximum.x[part])
-            columns.append(indicator([replace(g, Z=g.Z @ e.inner(L))]).toarray())
+        of_factors = zip(groups, state.solution.lower, problem.factors, problem.slices, strict=True)
+        for g, inner, factor, part in of_factors:
+            columns.append(indicator([replace(g, Z=g.Z @ inner)]).toarray())
             K = sparse.eye_array(g.n_levels)
             if g.covariance is not None:
                 K = Relationship.of(g.covariance).precision
             precisions.append(sparse.kron(K, sparse.eye_array(g.q)))
-            loads.append(L)
+            loads.append(factor.factor(self.maximum.x[part]))
         W = np.hstack([*columns, X])
         C = W.T @ W
         r = len(C) - X.shape[1]
@@ -167,6 +165,9 @@ def fitted(fit: Fit) -> Fitted:
     """Put a fit's estimates into its likelihood."""
     from .profiles import parameters_of
 
+    if fit.method.name == "glm":  # leaves the random effects out, and has nothing to search
+        search = LinearSearch.of(fit.model, False, ())
+        return Fitted(fit.model, search, search.maximise())
     search = LinearSearch.of(fit.model, fit.method.name == "reml")
     x = parameters_of(fit)[:-1]
     x[: search.problem.n_theta] /= fit.dispersion

@@ -56,22 +56,13 @@ def priors_toml(priors: Priors) -> list[str]:
 
 def read_method(entry: Any, info: ValidationInfo) -> Method:
     """Turn one entry of [[methods]] into its Method; ``seed`` of the file is its default."""
-    if not isinstance(entry, Mapping) or "name" not in entry:
-        raise ValueError(f"got {entry!r}, but a method is a table with a name: {_methods()}")
-    options = dict(entry)
-    name = options.pop("name")
-    if name not in SHORTHAND:
-        raise ValueError(f"{name!r} is not a method: {choose(str(name), SHORTHAND)}")
+    name, options = _chosen(entry, "name", SHORTHAND, "a method", "a method")
     standard = SHORTHAND[name]
     allowed = _checked_options(name, standard, options)
     given = {key: getattr(standard, key) for key in allowed}
     if "seed" in allowed:
         given["seed"] = info.data.get("seed", 1)
     return type(standard)(**given | options)
-
-
-def _methods() -> str:
-    return f"name is one of {', '.join(SHORTHAND)}."
 
 
 def method_table(method: Method) -> dict[str, Any]:
@@ -86,12 +77,7 @@ def read_residual(table: Any) -> ResidualCorrelation | None:
     """Turn the table [residual] into a residual correlation: its kind and its options."""
     if table is None or isinstance(table, ResidualCorrelation):
         return table
-    if not isinstance(table, Mapping) or "kind" not in table:
-        raise ValueError(f"got {table!r}, but [residual] is a table with a kind: {_kinds()}")
-    options = dict(table)
-    name = options.pop("kind")
-    if name not in KINDS:
-        raise ValueError(f"{name!r} is not a residual correlation: {choose(str(name), KINDS)}")
+    name, options = _chosen(table, "kind", KINDS, "[residual]", "a residual correlation")
     _checked_options(name, KINDS[name], options)
     for field in fields(KINDS[name]):
         if field.name not in options and field.default is MISSING:
@@ -99,8 +85,20 @@ def read_residual(table: Any) -> ResidualCorrelation | None:
     return KINDS[name](**options)
 
 
-def _kinds() -> str:
-    return f"kind is one of {', '.join(KINDS)}."
+def _chosen(
+    table: Any, key: str, allowed: Iterable[str], place: str, what: str
+) -> tuple[str, dict[str, Any]]:
+    """Read what a table chooses by ``key``, and the options beside it."""
+    if not isinstance(table, Mapping) or key not in table:
+        raise ValueError(
+            f"got {table!r}, but {place} is a table with a {key}: {key} is one of "
+            f"{', '.join(allowed)}."
+        )
+    options = dict(table)
+    name = options.pop(key)
+    if name not in allowed:
+        raise ValueError(f"{name!r} is not {what}: {choose(str(name), allowed)}")
+    return name, options
 
 
 def _checked_options(name: str, owner: Any, options: Iterable[str]) -> list[str]:

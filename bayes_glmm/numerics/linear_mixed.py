@@ -130,9 +130,9 @@ class LinearMixed:
         return self.n - self.p if reml else self.n
 
     @property
-    def standard_effects(self) -> tuple:
-        """The factors' effects standardised."""
-        return self.equations.standard if self.equations else ()
+    def inner_effects(self) -> tuple:
+        """Effects of the standardised columns."""
+        return self.equations.inner if self.equations else ()
 
     def likely_theta(self) -> np.ndarray:
         """Guess ``theta`` from moments, kept within a factor of ten of effects of usual size.
@@ -161,12 +161,11 @@ class LinearMixed:
             return LinearState(self, self._independent.solve(theta), alpha, None, None)
         structure = self.residual
         whitening = structure.rows.whiten(lambda geometry: structure.correlation(alpha, geometry))
-        inner = [s.effects for s in self.standard_effects]
-        columns = [self.standard.columns, self.left[:, None], *(e.Z for e in inner)]
+        columns = [self.standard.columns, self.left[:, None], *(e.Z for e in self.inner_effects)]
         white = whitening(np.hstack(columns))
         cuts = np.cumsum([c.shape[1] for c in columns])[:-1]
         X, y, *Z = np.split(white, cuts, axis=1)
-        effects = [replace(e, Z=z) for e, z in zip(inner, Z, strict=True)]
+        effects = [replace(e, Z=z) for e, z in zip(self.inner_effects, Z, strict=True)]
         equations = self.equations and self.equations.with_columns(X, effects)
         solution = self._products(equations, X, y[:, 0]).solve(theta)
         return LinearState(self, solution, alpha, whitening, WhiteRows(X, y[:, 0], tuple(effects)))

@@ -1,10 +1,10 @@
 """The priors a user chooses, and what of a model they may name."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from ..formula import term_of
 from .base import Prior
 from .correlations import LKJ
 from .covariances import CovariancePrior
@@ -176,7 +176,7 @@ def _check_names(slot: str, mapping: Mapping[str, Prior], known: list[str]) -> N
 
 def beta_keys(term: str) -> tuple[str, str]:
     """``period[T.2]`` is found by its own name, then as ``period``."""
-    return term, re.sub(r"\[[^\]]*\]", "", term)
+    return term, term_of(term)
 
 
 def sd_keys(group: str, column: str) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """The answer in short: sentences derived from the fits, never written by hand."""
 
-import re
 from collections import Counter
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 
 from ...estimands import heritability, median_factor
 from ...fit import Component, Fit
+from ...formula import term_of
 from ..document import Block, Bullets, Code, Paragraph, Strong, Text
 from ..material import Material, tidy_fixed
 from ..numbers import (
@@ -71,7 +71,7 @@ def _effects(material: Material, fit: Fit) -> list[Text]:
 
 def _told_apart(table: pd.DataFrame) -> tuple[list[str], list[tuple[str, int]]]:
     """Coefficients that say something each, and terms with many columns with their number."""
-    names = {t: re.sub(r"\[[^\]]*\]", "", t) for t in table.index if t != "Intercept"}
+    names = {t: term_of(t) for t in table.index if t != "Intercept"}
     sizes = Counter(names.values())
     many = [(name, n) for name, n in sizes.items() if n >= MANY]
     return [term for term, name in names.items() if sizes[name] < MANY], many
