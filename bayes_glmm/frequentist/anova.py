@@ -12,6 +12,7 @@ from ..fit import Fit, check_fit
 from ..progress import Progress
 from .chi_bar import likelihood_ratio
 from .gee.hypotheses import compare_nested
+from .lmm_likelihood import by_equations
 from .lmm_refits import bootstrapped, fitted
 from .nesting import Pair, bootstrap_p, check_fixed, effects_of, pair_of, same_rows
 from .replicates import BELOW, Failed
@@ -71,9 +72,9 @@ def anova(
     for i, (small, large) in enumerate(pairwise(ordered), start=1):
         statistic = likelihood_ratio(cast("float", small.loglik), cast("float", large.loglik))
         of_weights, of_ratios = np.random.SeedSequence(seed, spawn_key=(i,)).spawn(2)
-        simulate = partial(linear_bootstrap, small, large)
         if small.model.residual is not None or large.model.residual is not None:
             rows[i] |= fixed_parts(small, large, statistic)
+            pair = None
         else:
             pair = pair_of(small, large)
             if pair.large.layout.size == pair.small.layout.size:
@@ -83,9 +84,11 @@ def anova(
                 )
             rows[i] |= tested(pair, statistic, of_weights)
             rows[i]["note"] = " ".join(notes(pair, small, large, rows[i]))
-            if small.method.name != "reml":
-                simulate = pair.bootstrap
         if bootstrap:
+            if pair is None or by_equations(small) or by_equations(large):
+                simulate = partial(linear_bootstrap, small, large)
+            else:
+                simulate = pair.bootstrap
             ratios, failed = simulate(bootstrap, of_ratios, workers, progress)
             rows[i] |= simulated(ratios, failed, statistic)
     extra = [*COLUMNS, "bic", "deviance", *(BOOTSTRAP if bootstrap else []), "note"]
@@ -193,7 +196,7 @@ def notes(pair: Pair, small: Fit, large: Fit, found: dict) -> list[str]:
 
 
 def linear_bootstrap(small: Fit, large: Fit, replicates: int, stream, workers, progress):
-    """Likelihood ratios of linear mixed models, restricted or with correlated residuals."""
+    """Likelihood ratios of linear mixed models that only the mixed model equations serve."""
     rows = same_rows(small, large)
     return bootstrapped(fitted(small), fitted(large), rows, replicates, stream, workers, progress)
 

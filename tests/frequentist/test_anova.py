@@ -10,6 +10,7 @@ from scipy.stats import chi2
 from scipy.stats import f as f_distribution
 
 import bayes_glmm as bg
+from bayes_glmm.frequentist.lmm_refits import Fitted
 from bayes_glmm.frequentist.nesting import pair_of
 
 FOLDER = Path(__file__).parents[1] / "reference"
@@ -322,3 +323,20 @@ def test_bootstrap_of_restricted_likelihoods_is_that_of_the_boundary_test():
     assert table.p_boot[1] == pytest.approx(test.p_boot, abs=4 * np.sqrt(2 * 0.25 / 199))
     assert table.p_boot[1] == pytest.approx(p, abs=0.15)
     assert table.zero_share[1] == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize("method", ["ml", "glm"])
+def test_bootstrap_refits_related_levels_as_related(monkeypatch, method):
+    """The ratio of the data themselves, refitted as simulated ones are, is the statistic."""
+    data = bg.load_dataset("sires")
+    A = bg.relationship_matrix(bg.load_dataset("sires_pedigree"), dam=None)
+    small = bg.GLMM("weight ~ sex + (1 | herd)", data, family="gaussian").fit(method)
+    formula = "weight ~ sex + (1 | herd) + (1 | sire)"
+    large = bg.GLMM(formula, data, family="gaussian", covariance={"sire": A}).fit("ml")
+    y = small.model.design.y
+    monkeypatch.setattr(Fitted, "simulate", lambda self, rng: y)
+    table = bg.anova(small, large, bootstrap=3, workers=1)
+    statistic = 2 * (large.loglik - small.loglik)
+    assert table.statistic[1] == pytest.approx(statistic, abs=1e-6) and statistic > 5
+    # every replicate has the statistic itself, up to the searches' error
+    assert table.p_boot[1] == 1.0 and table.zero_share[1] == 0.0 and table.failed[1] == 0
